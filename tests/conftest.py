@@ -1,0 +1,32 @@
+"""What every test may ask for: real images and real peers, each with a plain reason when it is absent."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def scanwarden_data() -> Path:
+    """The folder of real images (`SCANWARDEN_DATA`, default `../shared/data` beside the repository)."""
+    folder = Path(os.environ.get("SCANWARDEN_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "README.md").is_file():
+        pytest.skip(f"real images are absent: {folder} (set SCANWARDEN_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """Finds a peer's program by its absolute path; skips with the package to install when it is missing."""
+
+    def find(path: str, package: str = "") -> str:
+        found = shutil.which(path)
+        if found is None:
+            pytest.skip(f"{path} is not installed (apt-get install {package or Path(path).name})")
+        return found
+
+    return find
