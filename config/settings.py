@@ -1,0 +1,284 @@
+"""Every setting of Scanwarden, typed, with its unit, its default and what it is for.
+
+One YAML file, then environment variables (`SCANWARDEN_DATABASE__URL`, two underscores between levels) on top. Secrets
+never stand in the file: a password comes from the environment or from a file that the setting names.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+ENVIRONMENT_PREFIX = "SCANWARDEN_"
+
+
+def _ae_title(value: str) -> str:
+    """PS3.5 §6.2, VR AE: at most 16 characters of the default repertoire, no backslash, no control characters."""
+    text = value.strip(" ")
+    if not 1 <= len(text) <= 16 or not text.isascii() or not text.isprintable() or "\\" in text:
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash (PS3.5 §6.2)")
+    return text
+
+
+def _network(value: str) -> str:
+    ip_network(value, strict=False)
+    return value
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Address = Annotated[str, AfterValidator(_network)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A level of the file. Unknown keys are faults: a misspelt limit must not pass for a set one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Role(StrEnum):
+    """What a process does; `serve` starts them all unless told otherwise."""
+
+    RECEIVE = "receive"
+    ANALYSE = "analyse"
+    DELIVER = "deliver"
+    TIMETABLE = "timetable"
+
+
+class Tls(Section):
+    """TLS for DICOM after BCP 195 (PS3.15 B.12): 1.2 and 1.3 only."""
+
+    certificate: Path = Field(description="PEM file with our certificate and its chain.")
+    private_key: Path = Field(description="PEM file with our private key; readable by the service's user only.")
+    authorities: Path | None = Field(
+        None, description="PEM file with the authorities whose certificates we accept from the other side."
+    )
+    require_client_certificate: bool = Field(
+        True, description="Receiving only: refuse a peer that shows no certificate that `authorities` signed."
+    )
+
+
+class Source(Section):
+    """A modality or PACS that may send to us."""
+
+    ae_title: AeTitle = Field(description="Its calling AE title.")
+    addresses: tuple[Address, ...] = Field(
+        ("127.0.0.0/8", "::1/128"), min_length=1, description="Addresses or networks (CIDR) that it calls from."
+    )
+    certificate_subject: str | None = Field(
+        None,
+        description="Common name that its TLS client certificate must carry; unset: any that the authorities signed.",
+    )
+    priority: Literal["stat", "routine"] | None = Field(
+        None, description="Priority of its studies; unset: what the request's own DICOM priority says (HIGH is stat)."
+    )
+
+    def admits(self, address: str) -> bool:
+        """Whether a peer at `address` (dotted or IPv6 text) may speak as this source."""
+        try:
+            peer = ip_network(address)
+        except ValueError:
+            return False
+        return any(_within(peer, ip_network(network, strict=False)) for network in self.addresses)
+
+
+def _within(peer: IPv4Network | IPv6Network, network: IPv4Network | IPv6Network) -> bool:
+    mapped = getattr(peer.network_address, "ipv4_mapped", None)
+    address = mapped or peer.network_address
+    return address in network
+
+
+class Dicom(Section):
+    """Our side of the DICOM network."""
+
+    ae_title: AeTitle = Field("SCANWARDEN", description="Our AE title; a call to another one is rejected.")
+    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - the sources' allow-list guards it
+    port: Port = Field(11112, description="TCP port to listen on.")
+    tls: Tls | None = Field(None, description="Certificates; unset: no TLS.")
+    sources: tuple[Source, ...] = Field(
+        (), description="Who may send. Empty: any AE title, but only from this machine itself (loopback)."
+    )
+    max_associations: int = Field(64, ge=1, description="Associations open at once; one more is rejected as transient.")
+    max_associations_per_source: int = Field(32, ge=1, description="Associations open at once from one address.")
+    max_pdu: int = Field(131072, ge=4096, le=1048576, description="Largest PDU we receive, bytes (PS3.8 D.1).")
+    max_instance_bytes: int = Field(4 * 1024**3, ge=1024, description="Largest data set we accept, bytes.")
+    acse_timeout: Seconds = Field(30, description="Seconds to wait for an association to be agreed or released.")
+    dimse_timeout: Seconds = Field(60, description="Seconds to wait for the next DIMSE message of an open transfer.")
+    idle_timeout: Seconds = Field(120, description="Seconds without a byte after which an association is closed.")
+
+
+class Destination(Section):
+    """A PACS that gets our evidence objects."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="Our name for it, in logs and on the command line."
+    )
+    ae_title: AeTitle = Field(description="Its AE title.")
+    host: str = Field(min_length=1, description="Its host name or address.")
+    port: Port = Field(description="Its DICOM port.")
+    profile: str = Field("orthanc", description="Dialect of the evidence objects, see docs/configuration.md.")
+    tls: Tls | None = Field(None, description="Certificates for this destination; unset: no TLS.")
+    calling_ae_title: AeTitle | None = Field(None, description="AE title we call with; unset: `dicom.ae_title`.")
+    timeout: Seconds = Field(30, description="Seconds to wait for each of its answers.")
+    attempts: int = Field(12, ge=1, description="Attempts before a delivery becomes a dead letter.")
+    backoff: Seconds = Field(5, description="Seconds before the second attempt; doubles with each one.")
+    backoff_limit: Seconds = Field(900, description="Longest pause between two attempts, seconds.")
+
+
+class Revisions(Section):
+    """When a study's state is taken for analysis (a study is never complete)."""
+
+    quiet_period: Seconds = Field(60, description="Seconds without a new instance that close a revision.")
+    hard_limit: Seconds = Field(
+        1800, description="Seconds after its first instance that close a revision at the latest."
+    )
+    sweep_interval: Annotated[float, Field(gt=0)] = Field(
+        1, description="Seconds between two looks for revisions to close."
+    )
+
+
+class Analysis(Section):
+    """How studies are analysed."""
+
+    models: tuple[str, ...] = Field(("edit-unet",), min_length=1, description="The model set, by registry name.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where networks run; auto: a GPU when there is one."
+    )
+    batch: int = Field(8, ge=1, description="Slices in a batch.")
+    threads: int = Field(0, ge=0, description="CPU threads of a network; 0: one for each core.")
+    memory_limit: int = Field(
+        6 * 1024**3, ge=512 * 1024**2, description="Bytes of memory that an analysing process may take."
+    )
+    max_voxels: int = Field(
+        512 * 1024**2, ge=1, description="Voxels of the largest series that is analysed; above it we abstain."
+    )
+    time_limit: Seconds = Field(900, description="Seconds for one study; above it we abstain.")
+    attempts: int = Field(3, ge=1, description="Times an analysis may take its process down before we abstain.")
+
+
+class Database(Section):
+    """Where the index, the ledger and the workflows live."""
+
+    url: SecretStr | None = Field(
+        None,
+        description="SQLAlchemy URL, `sqlite:///…` or `postgresql://…`; unset: SQLite files under `store.root`. "
+        "A URL with a password must come from the environment.",
+    )
+    password_file: Path | None = Field(None, description="File with the database password.")
+    busy_timeout: Seconds = Field(30, description="Seconds to wait for SQLite's write lock.")
+
+
+class Store(Section):
+    """Where instances lie."""
+
+    root: Path = Field(Path("var"), description="Folder of everything we keep; on one file system.")
+    high_watermark: Share = Field(
+        0.90, description="Share of the disk in use above which new instances are refused (0xA700)."
+    )
+    low_watermark: Share = Field(0.85, description="Share of the disk in use below which they are accepted again.")
+    reserve_bytes: int = Field(
+        256 * 1024**2, ge=0, description="Free bytes kept for the ledger whatever the watermarks say."
+    )
+
+
+class Queues(Section):
+    """How much work may wait."""
+
+    high_watermark: int = Field(
+        500, ge=1, description="Revisions waiting for analysis above which new associations are refused."
+    )
+    low_watermark: int = Field(400, ge=1, description="Revisions waiting below which they are accepted again.")
+    deliveries: int = Field(4, ge=1, description="Deliveries that run at once in one deliver process.")
+    polling_interval: Annotated[float, Field(gt=0)] = Field(
+        0.5, description="Seconds between two looks into a workflow queue."
+    )
+
+
+class Retention(Section):
+    """How long what is kept; the ledger is never shortened by it."""
+
+    instances: timedelta | None = Field(None, description="Age at which received instances are deleted; unset: never.")
+    evidence: timedelta | None = Field(
+        None, description="Age at which delivered evidence objects are deleted; unset: never."
+    )
+    sweep_interval: Seconds = Field(3600, description="Seconds between two looks for what is past its age.")
+
+
+class Audit(Section):
+    """The ledger's own timetable."""
+
+    verify_interval: Seconds = Field(3600, description="Seconds between two verifications of the ledger's chain.")
+
+
+class Log(Section):
+    """What goes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is written."
+    )
+    format: Literal["console", "json"] = Field("console", description="For people or for a collector.")
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Frozen: it is read once and handed down, never global."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    dicom: Dicom = Field(default_factory=Dicom, description="Our side of the DICOM network.")
+    destinations: tuple[Destination, ...] = Field((), description="PACS that get our evidence objects.")
+    revisions: Revisions = Field(default_factory=Revisions, description="When a study's state is taken for analysis.")
+    analysis: Analysis = Field(default_factory=Analysis, description="How studies are analysed.")
+    database: Database = Field(
+        default_factory=Database, description="Where the index, the ledger and the workflows live."
+    )
+    store: Store = Field(default_factory=Store, description="Where instances lie.")
+    queues: Queues = Field(default_factory=Queues, description="How much work may wait.")
+    retention: Retention = Field(default_factory=Retention, description="How long what is kept.")
+    audit: Audit = Field(default_factory=Audit, description="The ledger's own timetable.")
+    log: Log = Field(default_factory=Log, description="What goes to standard error.")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Settings":
+        names = [destination.name for destination in self.destinations]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"destinations: {', '.join(twice)} is named twice; give each destination its own name")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its caller names it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file; `.env` files and secret folders are not read."""
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read the YAML file at `path` (none: defaults) and the environment.
+
+    Raises pydantic.ValidationError with every fault at once; `config.check` turns it into words.
+    """
+    if path is None:
+        return Settings()
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(yaml_file=path, yaml_file_encoding="utf-8")
+
+    return FromFile()
