@@ -1,0 +1,44 @@
+# The two commands: `make demo` shows what Scanwarden does, `make test` proves it. Both set up everything they need.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lint serve peers clean help
+
+help:
+	@echo "make demo   set up, start the gateway, send a study, show what comes back (STUDY=folder sends yours too)"
+	@echo "make test   set up, install the real peers when root, run the whole test suite"
+	@echo "make lint   ruff and mypy --strict"
+	@echo "make serve  run the gateway (CONFIG=file.yaml, else the defaults)"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Scanwarden needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	@echo "Setting up $(VENV): PyTorch with its GPU libraries is a download of about 3 GB, so this is most of the wait"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	$(PIP) install -q -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/scanwarden demo $(if $(STUDY),--study "$(STUDY)")
+
+peers:
+	@sh tests/peers.sh
+
+test: $(VENV)/.developing peers
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.developing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+serve: $(VENV)/.installed
+	$(BIN)/scanwarden serve $(if $(CONFIG),--config "$(CONFIG)")
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output
