@@ -1,0 +1,22 @@
+"""The registry of networks: a new one is a new file here and an entry in NETWORKS."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from models.errors import UnknownModel
+from models.networks.output import NetworkOutput
+from models.networks.unet import EditUNet
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"edit_unet": EditUNet}
+
+
+def build(name: str, **arguments: Any) -> nn.Module:
+    """A network with fresh weights; raises UnknownModel for a name that is not in NETWORKS."""
+    if name not in NETWORKS:
+        raise UnknownModel(f"network {name!r} is not known; known: {', '.join(sorted(NETWORKS))}")
+    return NETWORKS[name](**arguments)
+
+
+__all__ = ["NETWORKS", "NetworkOutput", "build"]

@@ -1,0 +1,62 @@
+"""A U-Net that marks edited pixels, says what kind of edit they are, and gives the slice one logit (Ronneberger 2015).
+
+GroupNorm instead of BatchNorm: a study comes in batches of any size, and its result must not depend on its neighbours.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.networks.output import NetworkOutput
+
+_EVIDENCE = (8, 32, 128)  # pixels: the mean of so many strongest ones; counts, not shares, so that crops and slices agree
+
+
+class _Block(nn.Module):
+    """Two 3×3 convolutions with GroupNorm."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.first_norm = nn.GroupNorm(4, outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.second_norm = nn.GroupNorm(4, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.first_norm(self.first(x)), inplace=True)
+        return functional.relu(self.second_norm(self.second(x)), inplace=True)
+
+
+class EditUNet(nn.Module):
+    """Input (slices, channels, rows, columns) with rows and columns multiples of 16; about 1.2 M parameters at width 16."""
+
+    def __init__(self, channels: int, width: int = 16, types: int = 3) -> None:
+        super().__init__()
+        widths = [width, 2 * width, 4 * width, 8 * width, 8 * width]
+        self.down = nn.ModuleList(
+            [_Block(a, b) for a, b in zip([channels, *widths[:-1]], widths, strict=True)]
+        )
+        self.up = nn.ModuleList(
+            [_Block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)]
+        )
+        self.pixel = nn.Conv2d(width, 1 + types, 1)
+        self.image = nn.Sequential(
+            nn.Linear(len(_EVIDENCE) + 2 * widths[-1], 32), nn.ReLU(inplace=True), nn.Linear(32, 1)
+        )
+
+    def forward(self, x: Tensor) -> NetworkOutput:
+        kept: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(x if level == 0 else functional.max_pool2d(x, 2))
+            kept.append(x)
+        deepest = kept.pop()
+        for block in self.up:
+            x = block(torch.cat([functional.interpolate(x, scale_factor=2.0), kept.pop()], dim=1))
+        pixel = self.pixel(x).float()
+        strongest = pixel[:, 0].flatten(1).topk(min(max(_EVIDENCE), pixel[0, 0].numel()), dim=1).values
+        evidence = torch.stack([strongest[:, :count].mean(dim=1) for count in _EVIDENCE], dim=1)
+        whole = torch.cat([deepest.float().mean(dim=(2, 3)), deepest.float().amax(dim=(2, 3))], dim=1)
+        image = cast("Tensor", self.image(torch.cat([evidence, whole], dim=1)))[:, 0].float()
+        return NetworkOutput(edit=pixel[:, 0], edit_type=pixel[:, 1:], image=image)

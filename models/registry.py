@@ -1,0 +1,134 @@
+"""Which models there are, and how one is loaded: card first, digest next, weights last (safetensors, never pickle)."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load as parse_weights
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from models import inputs, networks
+from models.card import ModelCard
+from models.errors import UnknownModel, UnusableVolume, WeightsMismatch
+
+SHIPPED = Path(__file__).resolve().parent
+_PIXELS_AT_ONCE = 16 * 256 * 256  # bounds the memory of a forward pass, whatever the matrix
+
+
+@dataclass(frozen=True)
+class SlicePredictions:
+    """What a network says of a volume.
+
+    `edit`: probability that a pixel was edited, (slices, rows, columns). `image_logit`: (slices,), uncalibrated; the card
+    turns it into probabilities. `edit_type`: (slices, types, rows, columns), shares of `card.edit_types` that sum to 1,
+    meaningful only where `edit` is high.
+    """
+
+    edit: NDArray[np.float32]
+    image_logit: NDArray[np.float32]
+    edit_type: NDArray[np.float32]
+
+
+class LoadedModel:
+    """A network with its verified weights, ready on a device."""
+
+    def __init__(self, card: ModelCard, network: nn.Module, device: str) -> None:
+        self.card = card
+        self.device = torch.device(device)
+        self._network = network.eval().to(self.device, memory_format=torch.channels_last)
+
+    def predict(
+        self,
+        volume: NDArray[np.float32],
+        spacing: tuple[float, float, float] | None = None,  # noqa: ARG002  networks to come use it
+        *,
+        batch: int = 8,
+    ) -> SlicePredictions:
+        """Look at every slice of a volume in rescaled units, (slices, rows, columns) in order of position.
+
+        `spacing` is (slices, rows, columns) in mm, None where unknown. `batch` slices go through the network at once, fewer
+        where the matrix is large. Raises UnusableVolume when the matrix is outside what the card covers.
+        """
+        whole = inputs.as_volume(volume)
+        count, rows, columns = whole.shape
+        if not self.card.covers(rows, columns):
+            raise UnusableVolume(
+                f"matrix {rows}×{columns} is outside {self.card.min_matrix} to {self.card.max_matrix} of {self.card.name}"
+            )
+        edit = np.empty((count, rows, columns), dtype=np.float32)
+        edit_type = np.empty((count, len(self.card.edit_types), rows, columns), dtype=np.float32)
+        image = np.empty(count, dtype=np.float32)
+        intensity = inputs.intensity_range(whole)
+        for chosen in _batches(count, max(1, min(batch, _PIXELS_AT_ONCE // (rows * columns)))):
+            output = self._forward(inputs.channels(whole, chosen, intensity=intensity))
+            place = slice(chosen.start, chosen.stop)
+            edit[place] = output[0][:, :rows, :columns]
+            edit_type[place] = output[1][:, :, :rows, :columns]
+            image[place] = output[2]
+        return SlicePredictions(edit=edit, image_logit=image, edit_type=edit_type)
+
+    @torch.inference_mode()
+    def _forward(self, channels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        down, across = inputs.padding(*channels.shape[2:])
+        tensor = torch.from_numpy(channels).to(self.device)
+        if down or across:
+            tensor = functional.pad(tensor, (0, across, 0, down), mode="replicate")
+        output = self._network(tensor.contiguous(memory_format=torch.channels_last))
+        return (
+            output.edit.sigmoid().cpu().numpy(),
+            output.edit_type.softmax(dim=1).cpu().numpy(),
+            output.image.cpu().numpy(),
+        )
+
+
+def available(folder: Path = SHIPPED) -> list[ModelCard]:
+    """The cards in `folder`/cards, by name."""
+    return [ModelCard.read(path) for path in sorted((folder / "cards").glob("*.json"))]
+
+
+def load(name: str, device: str = "cpu", *, folder: Path = SHIPPED) -> LoadedModel:
+    """A model by its card's name.
+
+    Raises UnknownModel when there is no such card or its weights are absent, WeightsMismatch when the SHA-256 of the
+    weights is not the card's or the weights do not fit the network that the card names.
+    """
+    card_path, weights_path = folder / "cards" / f"{name}.json", folder / "weights" / f"{name}.safetensors"
+    if not card_path.is_file() or not weights_path.is_file():
+        known = ", ".join(card.name for card in available(folder)) or "none"
+        raise UnknownModel(f"model {name!r} has no card and weights here (known: {known}); see `scanwarden models list`")
+    card = ModelCard.read(card_path)
+    content = weights_path.read_bytes()  # hashed and parsed from the same bytes: no second look at a changed file
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.digest:
+        raise WeightsMismatch(
+            f"weights of {name}: SHA-256 {found[:16]}… is not {card.digest[:16]}… of the card; install the release again"
+        )
+    network = networks.build(card.network, **card.arguments)
+    try:
+        network.load_state_dict(parse_weights(content))
+    except RuntimeError as fault:
+        raise WeightsMismatch(f"weights of {name} do not fit the network {card.network}: {fault}") from fault
+    return LoadedModel(card, network, device)
+
+
+def publish(network: nn.Module, card: ModelCard, folder: Path = SHIPPED) -> ModelCard:
+    """Write weights and card into `folder`; returns the card with the digest of what was written."""
+    for part in ("weights", "cards"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    path = folder / "weights" / f"{card.name}.safetensors"
+    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    save_file(tensors, path)
+    written = card.model_copy(update={"digest": hashlib.sha256(path.read_bytes()).hexdigest()})
+    written.write(folder / "cards" / f"{card.name}.json")
+    return written
+
+
+def _batches(count: int, size: int) -> Iterator[range]:
+    for first in range(0, count, size):
+        yield range(first, min(count, first + size))
