@@ -1,0 +1,52 @@
+"""Evidence objects: what a radiologist's own viewer can show of an analysis (PS3.3 A.51, A.35.13).
+
+`build_evidence` is the one entry: a SEG for each volume with findings, then the SR that refers to them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.results.evidence import (
+    MANUFACTURER,
+    EvidenceFile,
+    EvidenceKind,
+    NoSourceHeader,
+    Predecessor,
+    ResultsError,
+    RevisionContext,
+    UnknownProfile,
+)
+from gateway.results.identity import model_set_digest
+from gateway.results.profiles import PROFILES, Profile, profile_named
+from inference.findings import StudyAnalysis
+
+__all__ = [
+    "MANUFACTURER",
+    "PROFILES",
+    "EvidenceFile",
+    "EvidenceKind",
+    "NoSourceHeader",
+    "Predecessor",
+    "Profile",
+    "ResultsError",
+    "RevisionContext",
+    "UnknownProfile",
+    "build_evidence",
+    "model_set_digest",
+    "profile_named",
+]
+
+
+def build_evidence(
+    analysis: StudyAnalysis, context: RevisionContext, profile: Profile, folder: Path
+) -> Sequence[EvidenceFile]:
+    """Write the evidence objects of one analysis into `folder`: SEGs first, the SR last.
+
+    The same arguments give the same files, byte for byte, so a repeat after a crash changes nothing. Source headers
+    are read without their pixels; what had to be corrected in our objects is in `EvidenceFile.observations`.
+
+    Raises NoSourceHeader when no file of the revision says whose study it is.
+    """
+    from gateway.results.build import build  # highdicom takes a second to load: only where objects are made
+
+    return build(analysis, context, profile, folder)
