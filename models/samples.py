@@ -1,0 +1,180 @@
+"""Makes training batches: a genuine crop and its edited twin, through the same pipeline, side by side.
+
+Batch k depends on the seed and on k alone, so that any number of workers, and a resumed run, see the same batches.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models import inputs
+from models.datasets import Case
+from models.errors import NoPlaceToEdit
+from models.tampering import benign, regions
+from models.tampering.compose import compose
+from models.tampering.families import FAMILIES, EditType, Family
+from models.tampering.material import Donor, FloatArray, Mask, Material
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+_SHARES = {"brain-lgg": 0.34, "brain-cheng": 0.2, "brain-ms": 0.26, "flair-glioma": 0.2}
+_TRIES = 12
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Crops of `size` pixels, in `pairs` of genuine and edited twin to a batch."""
+
+    size: int
+    pairs: int
+
+
+class PairBatches(Dataset[Batch]):
+    """Batch k of a training run: (channels, edit mask, edit type, image label), genuine twins first.
+
+    channels (2·pairs, channels, size, size) bfloat16; mask (…, size, size) uint8; type and label int64, (2·pairs,), the
+    type being -1 where nothing was edited.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], donors: Sequence[Donor], families: Sequence[str], stages: Sequence[tuple[int, Crops]], seed: int
+    ) -> None:
+        self._cases: dict[str, list[Case]] = defaultdict(list)
+        for case in cases:
+            self._cases["brain-lgg" if case.source.startswith("brain-lgg") else case.source].append(case)
+        self._sources = sorted(self._cases)
+        weights = np.array([_SHARES.get(name, 0.2) for name in self._sources])
+        self._weights = weights / weights.sum()
+        self._donors = donors
+        self._families = [FAMILIES[name] for name in families]
+        self._stages = stages
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return sum(steps for steps, _ in self._stages)
+
+    def __getitem__(self, step: int) -> Batch:
+        cv2.setNumThreads(1)
+        rng = np.random.default_rng([self._seed, step])
+        crops = self._crops(step)
+        twins = [self._pair(crops.size, rng) for _ in range(crops.pairs)]
+        channels = np.stack([twin[0] for twin in twins] + [twin[1] for twin in twins])
+        edited = np.stack([twin[2] for twin in twins]).astype(np.uint8)
+        types = np.array([twin[3] for twin in twins])
+        label = (edited.sum(axis=(1, 2)) > 0).astype(np.int64)
+        none = np.zeros(len(twins), dtype=np.int64)
+        return (
+            torch.from_numpy(channels).to(torch.bfloat16),
+            torch.from_numpy(np.concatenate([np.zeros_like(edited), edited])),
+            torch.from_numpy(np.concatenate([none - 1, np.where(label > 0, types, -1)])),
+            torch.from_numpy(np.concatenate([none, label])),
+        )
+
+    def _crops(self, step: int) -> Crops:
+        for steps, crops in self._stages:
+            if step < steps:
+                return crops
+            step -= steps
+        raise IndexError("step is past the last stage")
+
+    def _pair(self, size: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, Mask, int]:
+        for _ in range(_TRIES):
+            source = self._sources[int(rng.choice(len(self._sources), p=self._weights))]
+            case = self._cases[source][int(rng.integers(len(self._cases[source])))]
+            kind = self._families[int(rng.integers(len(self._families)))]
+            try:
+                made = self._twins(case, kind, size, rng)
+            except NoPlaceToEdit:
+                continue
+            if made is not None:
+                return made
+        raise NoPlaceToEdit(f"no crop with tissue in {_TRIES} tries; the images of {source} may be empty")
+
+    def _twins(
+        self, case: Case, kind: Family, size: int, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray, Mask, int] | None:
+        slab, lesion = _slab(case, size, rng)
+        if (slab[len(slab) // 2] > slab.mean()).mean() < 0.05:
+            return None
+        material = Material.of(slab, self._donors)
+        acquisition = benign.draw(material, rng, untouched=0.4)
+        slab, lesion = acquisition(slab), acquisition.mask(lesion)
+        material = Material.of(slab, self._donors)
+        region = _on_lesion(lesion, kind, rng) if lesion.any() and rng.random() < 0.4 else None
+        if region is None:
+            bright = kind.edit_type is EditType.REMOVED and rng.random() < 0.3
+            region = regions.draw(
+                slab,
+                material,
+                rng,
+                spacing=case.spacing,
+                prefer="bright" if bright else "any",
+                matrix=round(case.images.shape[2] * acquisition.zoom),
+            )
+        limits = (float(slab.min()), float(slab.max()))
+        edited = compose(slab, region, kind, material, rng, touched_up=bool(rng.random() < 0.5), limits=limits)
+        if (edited != slab)[region].mean() < 0.25:
+            return None
+        journey = benign.draw(material, rng, untouched=0.6)
+        genuine, edited, region = journey(slab), journey(edited), journey.mask(region)
+        window = _window(region, size, rng)
+        genuine, edited, region = (_cut(array, window, size) for array in (genuine, edited, region))
+        offset, scale = inputs.intensity_range(genuine)
+        intensity = (offset, scale * float(rng.uniform(0.9, 1.1)))
+        middle = [len(genuine) // 2]
+        first = inputs.channels(genuine, middle, intensity=intensity)[0]
+        second = inputs.channels(edited, middle, intensity=intensity)[0]
+        return first, second, region[middle[0]], kind.edit_type.channel
+
+
+def _slab(case: Case, size: int, rng: np.random.Generator) -> tuple[FloatArray, Mask]:
+    """One or three neighbouring slices and their lesions, somewhat larger than the crop, flipped and turned at random."""
+    count, rows, columns = case.images.shape
+    index = int(rng.integers(count))
+    alone = case.separate or rng.random() < 0.12
+    planes = slice(index, index + 1) if alone else slice(max(0, index - 1), index + 2)
+    wide = round(size * 1.35)
+    row = int(rng.integers(max(1, rows - wide + 1)))
+    column = int(rng.integers(max(1, columns - wide + 1)))
+    part = (planes, slice(row, row + wide), slice(column, column + wide))
+    slab = np.asarray(case.images[part]).astype(np.float32)
+    lesion = np.asarray(case.lesion[part]) if case.lesion is not None else np.zeros(slab.shape, dtype=np.bool_)
+    turns = int(rng.integers(4)) if rng.random() < 0.5 else 0
+    order = slice(None, None, -1 if rng.random() < 0.5 else 1)
+    mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
+    return (
+        np.ascontiguousarray(np.rot90(slab, turns, axes=(1, 2))[order, :, mirror]),
+        np.ascontiguousarray(np.rot90(lesion, turns, axes=(1, 2))[order, :, mirror]),
+    )
+
+
+def _on_lesion(lesion: Mask, kind: Family, rng: np.random.Generator) -> Mask | None:
+    """The real lesion and a rim around it: what an attacker removes, grows or makes anew."""
+    if kind.edit_type is EditType.ADDED or not 40 <= lesion.sum() / len(lesion) <= 2500:
+        return None
+    reach = int(rng.integers(1, 4))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return np.stack([cv2.dilate(plane.astype(np.uint8), kernel) > 0 for plane in lesion])
+
+
+def _window(region: Mask, size: int, rng: np.random.Generator) -> tuple[int, int]:
+    """The corner of a crop that shows the region, somewhere."""
+    corner = []
+    for axis, length in ((1, region.shape[1]), (2, region.shape[2])):
+        used = np.flatnonzero(region.any(axis=(0, 3 - axis)))
+        middle = int(used[len(used) // 2]) if len(used) else length // 2
+        rim = size // 5
+        low, high = max(0, middle - size + rim), max(0, min(middle - rim, length - size))
+        corner.append(int(rng.integers(min(low, high), high + 1)))
+    return corner[0], corner[1]
+
+
+def _cut(array, corner, size):  # type: ignore[no-untyped-def]
+    part = array[:, corner[0] : corner[0] + size, corner[1] : corner[1] + size]
+    short = [(0, 0), (0, size - part.shape[1]), (0, size - part.shape[2])]
+    return np.ascontiguousarray(np.pad(part, short, mode="edge") if any(pair[1] for pair in short) else part)
