@@ -1,0 +1,286 @@
+"""The ledger: an append-only chain of records, written in the transaction of what it records.
+
+A record's hash is SHA-256(previous hash ‖ canonical record). The previous hash is 32 bytes, zero for the first record.
+The canonical record is the JSON object of actor, details, event, outcome, seq, study_uid, subject and time, with sorted
+keys, no white space, ASCII with \\u escapes. Sequence numbers start at 1 and have no gap. The chain alone shows every
+change inside it; that its tail was cut off shows only against a head that was kept elsewhere (`expected`).
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from storage.audit.events import AuditEvent
+from storage.database import Database
+from storage.tables import LedgerRow
+
+GENESIS = "0" * 64
+_HEAD = "scanwarden_ledger_head"
+_PAGE = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRecord:
+    """One record as it stands in the ledger; `details` is canonical JSON text."""
+
+    seq: int
+    time: str
+    event: str
+    outcome: int
+    actor: str
+    study_uid: str | None
+    subject: str | None
+    details: str
+    previous_hash: str
+    hash: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object, details unfolded: what exports and `--json` print."""
+        return {name: getattr(self, name) for name in _FIELDS} | {"details": json.loads(self.details)}
+
+
+_FIELDS = ("seq", "time", "event", "outcome", "actor", "study_uid", "subject", "details", "previous_hash", "hash")
+_COLUMNS = [getattr(LedgerRow, name) for name in _FIELDS]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last record's place and hash; (0, zeros) for an empty ledger."""
+
+    seq: int = 0
+    hash: str = GENESIS
+
+
+class BreakKind(StrEnum):
+    """How a chain can be broken."""
+
+    CONTENT = "content"  # the record's fields do not have the hash beside them
+    LINK = "link"  # the record does not follow the one before it
+    GAP = "gap"  # a sequence number is missing
+    TRUNCATED = "truncated"  # the ledger ends before a head that is known to have existed
+    REWRITTEN = "rewritten"  # the record at a known head has another hash
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """The first place where the chain does not hold."""
+
+    seq: int
+    kind: BreakKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a verification found: `records` were read, up to `head`; the first break, if any."""
+
+    records: int
+    head: Head
+    broken: Break | None
+
+    @property
+    def intact(self) -> bool:
+        return self.broken is None
+
+
+class Ledger:
+    """The ledger of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @staticmethod
+    def append(session: Session, event: AuditEvent) -> LedgerRecord:
+        """Add one record in the caller's transaction; it exists if, and only if, that commits."""
+        return append(session, [event])[0]
+
+    def record(self, event: AuditEvent) -> LedgerRecord:
+        """Add one record in a transaction of its own, for an event that changes nothing else."""
+        with self._database.transaction() as session:
+            return append(session, [event])[0]
+
+    def head(self) -> Head:
+        """The last record's place and hash."""
+        with self._database.reading() as session:
+            return _head(session)
+
+    def list(
+        self,
+        *,
+        since: datetime | None = None,
+        event: str | None = None,
+        study_uid: str | None = None,
+        limit: int | None = 100,
+    ) -> list[LedgerRecord]:
+        """The newest `limit` records (None: all) that match every filter given, oldest first."""
+        query = select(*_COLUMNS).order_by(LedgerRow.seq.desc())
+        if since is not None:
+            query = query.where(LedgerRow.time >= _timestamp(since))
+        if event is not None:
+            query = query.where(LedgerRow.event == event)
+        if study_uid is not None:
+            query = query.where(LedgerRow.study_uid == study_uid)
+        if limit is not None:
+            query = query.limit(limit)
+        with self._database.reading() as session:
+            found = [LedgerRecord(*row) for row in session.execute(query)]
+        return found[::-1]
+
+    def records(self, *, after: int = 0) -> Iterator[LedgerRecord]:
+        """Every record with a higher sequence number than `after`, in order, read in pages."""
+        while True:
+            # Pages of their own: a long-lived reader would keep SQLite from shortening its write-ahead log.
+            query = select(*_COLUMNS).where(LedgerRow.seq > after).order_by(LedgerRow.seq).limit(_PAGE)
+            with self._database.reading() as session:
+                page = session.execute(query).all()
+            if not page:
+                return
+            yield from (LedgerRecord(*row) for row in page)
+            after = page[-1][0]
+
+    def verify(
+        self,
+        *,
+        start: Head = Head(),
+        expected: Head | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Verification:
+        """Walk the chain and name the first break.
+
+        `start`: a head that is trusted, verification begins after it. `expected`: a head that is known to have existed;
+        a ledger that ends before it, or has another hash there, is broken. `progress` is called with the number of
+        records done, every few thousand.
+        """
+        return verify_chain(self.records(after=start.seq), start=start, expected=expected, progress=progress)
+
+
+def append(session: Session, events: Sequence[AuditEvent]) -> list[LedgerRecord]:
+    """Add records in the caller's transaction (`Database.transaction`, which holds the writers' lock)."""
+    if not events:
+        return []
+    head = _current_head(session)
+    added = []
+    for event in events:
+        record = _chained(event, head)
+        head = Head(record.seq, record.hash)
+        added.append(record)
+    session.execute(insert(LedgerRow), [{name: getattr(record, name) for name in _FIELDS} for record in added])
+    if not session.in_nested_transaction():
+        session.info[_HEAD] = (session.get_transaction(), head)
+    return added
+
+
+def verify_chain(
+    records: Iterator[LedgerRecord],
+    *,
+    start: Head = Head(),
+    expected: Head | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Verification:
+    """`Ledger.verify` on records from anywhere, such as an export."""
+    head, count = start, 0
+    if expected is not None and expected.seq == start.seq and expected.hash != start.hash:
+        return Verification(0, start, _rewritten(start, expected))
+    for record in records:
+        broken = _check(record, head)
+        if broken is None and expected is not None and record.seq == expected.seq and record.hash != expected.hash:
+            broken = _rewritten(Head(record.seq, record.hash), expected)
+        if broken is not None:
+            return Verification(count, head, broken)
+        head = Head(record.seq, record.hash)
+        count += 1
+        if progress is not None and count % _PAGE == 0:
+            progress(count)
+    if progress is not None:
+        progress(count)
+    if expected is not None and head.seq < expected.seq:
+        text = f"the ledger ends at record {head.seq}, but record {expected.seq} is known to have existed"
+        return Verification(count, head, Break(head.seq + 1, BreakKind.TRUNCATED, text))
+    return Verification(count, head, None)
+
+
+def canonical(record: LedgerRecord) -> bytes:
+    """The bytes of a record that its hash covers, after the previous hash."""
+    # `details` is canonical already and goes in as it stands: a changed space in the column changes the hash.
+    rest = {name: getattr(record, name) for name in ("event", "outcome", "seq", "study_uid", "subject", "time")}
+    return b'{"actor":%b,"details":%b,%b' % (
+        _json(record.actor).encode(),
+        record.details.encode(),
+        _json(rest)[1:].encode(),
+    )
+
+
+def _check(record: LedgerRecord, head: Head) -> Break | None:
+    if record.seq != head.seq + 1:
+        text = f"record {head.seq + 1} is missing: record {record.seq} follows record {head.seq}"
+        return Break(head.seq + 1, BreakKind.GAP, text)
+    if record.previous_hash != head.hash:
+        text = f"record {record.seq} names {record.previous_hash[:16]}… as its predecessor, that is {head.hash[:16]}…"
+        return Break(record.seq, BreakKind.LINK, text)
+    found = _hash(record)
+    if found != record.hash:
+        what = f"record {record.seq} ({record.event}, {record.time})"
+        text = f"{what} was changed: its hash is {found[:16]}…, not {record.hash[:16]}…"
+        return Break(record.seq, BreakKind.CONTENT, text)
+    return None
+
+
+def _rewritten(found: Head, expected: Head) -> Break:
+    text = f"record {expected.seq} has hash {found.hash[:16]}…, known is {expected.hash[:16]}…: the chain was rewritten"
+    return Break(expected.seq, BreakKind.REWRITTEN, text)
+
+
+def _chained(event: AuditEvent, head: Head) -> LedgerRecord:
+    draft = LedgerRecord(
+        seq=head.seq + 1,
+        time=_timestamp(event.time),
+        event=str(event.event),
+        outcome=int(event.outcome),
+        actor=_text(event.actor, 128),
+        study_uid=None if event.study_uid is None else _text(event.study_uid, 64),
+        subject=None if event.subject is None else _text(event.subject, 128),
+        details=_json(dict(event.details)),
+        previous_hash=head.hash,
+        hash="",
+    )
+    return replace(draft, hash=_hash(draft))
+
+
+def _hash(record: LedgerRecord) -> str:
+    try:
+        return sha256(bytes.fromhex(record.previous_hash) + canonical(record)).hexdigest()
+    except ValueError:  # a previous hash that is no hash, or text that is no Unicode: someone else wrote it
+        return "unreadable"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _text(value: str, longest: int) -> str:
+    # What a peer sent may hold what a database cannot (NUL, lone surrogates): the record must be kept all the same.
+    return "".join(c if c.isprintable() and c.isascii() else "?" for c in value[:longest])
+
+
+def _timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _current_head(session: Session) -> Head:
+    # A transaction that appends twice knows its own head, unless a savepoint may have rolled the last append back.
+    transaction, head = session.info.pop(_HEAD, (None, None))
+    if head is not None and transaction is session.get_transaction() and not session.in_nested_transaction():
+        return head  # type: ignore[no-any-return]
+    return _head(session)
+
+
+def _head(session: Session) -> Head:
+    row = session.execute(select(LedgerRow.seq, LedgerRow.hash).order_by(LedgerRow.seq.desc()).limit(1)).first()
+    return Head(row.seq, row.hash) if row is not None else Head()

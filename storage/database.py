@@ -1,0 +1,213 @@
+"""The database: one engine for SQLite and PostgreSQL, one writer at a time on both.
+
+The ledger is a chain, so transactions that write must come one after the other. SQLite has its write lock (BEGIN
+IMMEDIATE); on PostgreSQL every writing transaction begins with one advisory lock. What a writer reads is therefore what
+it decides on, and no two writers can deadlock. Readers take no lock and never wait.
+
+Engines do not survive a fork: open one `Database` in each process.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+from sqlite3 import OperationalError as SqliteBusy
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from config import Settings
+from storage.errors import DatabaseUnavailable, SchemaMismatch
+
+WRITER_LOCK = 0x5343414E5741  # "SCANWA": our key among PostgreSQL's advisory locks
+_WRITES = "scanwarden_writes"
+
+
+class Database:
+    """Sessions that read, sessions that write, and the schema they need."""
+
+    def __init__(self, url: str | URL, *, busy_timeout: float = 30.0, pool_size: int = 5) -> None:
+        """`busy_timeout`: seconds that a writer waits for its turn before DatabaseUnavailable."""
+        self.url = _with_driver(make_url(url))
+        self.engine = (
+            self._sqlite(busy_timeout, pool_size) if self.is_sqlite else self._postgresql(busy_timeout, pool_size)
+        )
+        self._writing = self.engine.execution_options(**{_WRITES: True})
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session whose work is committed as a whole, durably, when the block ends without an error.
+
+        Raises DatabaseUnavailable when the lock does not come in time, or the database cannot be reached or written.
+        """
+        with _translated("write to"), Session(self._writing, expire_on_commit=False) as session, session.begin():
+            session.connection()  # the lock is taken before the first thing is read
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that sees one consistent state, takes no write lock and refuses to write."""
+        with _translated("read from"), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+            session.rollback()
+
+    def migrate(self) -> None:
+        """Bring the schema up to this program; safe when many processes start at once (one works, the others wait)."""
+        with _translated("migrate"), self._writing.begin() as connection:
+            config = _alembic_config()
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as fault:
+                text = f"{self}: the schema comes from a newer Scanwarden ({fault})"
+                raise SchemaMismatch(f"{text}; start that version or restore a backup") from fault
+
+    def check(self) -> None:
+        """Raise DatabaseUnavailable or SchemaMismatch unless the database answers with the schema that we know."""
+        with _translated("reach"), self.engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        known = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+        if found != known:
+            raise SchemaMismatch(
+                f"{self}: schema is {found}, this program needs {known}; start `scanwarden serve` once"
+            )
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.engine.dispose()
+
+    def __str__(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
+    def _sqlite(self, busy_timeout: float, pool_size: int) -> Engine:
+        if self.url.database and self.url.database != ":memory:":
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(
+            self.url,
+            connect_args={"timeout": busy_timeout},
+            pool_size=pool_size,
+            max_overflow=10,
+            pool_timeout=busy_timeout,
+        )
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def _postgresql(self, busy_timeout: float, pool_size: int) -> Engine:
+        milliseconds = max(1, int(busy_timeout * 1000))
+        # A writer that freezes with the lock in its hand must not stop the others for ever.
+        options = (
+            f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds} -c timezone=UTC"
+        )
+        engine = create_engine(
+            self.url,
+            connect_args={"options": options, "connect_timeout": 10, "application_name": "scanwarden"},
+            pool_pre_ping=True,
+            pool_size=pool_size,
+            max_overflow=10,
+            pool_timeout=busy_timeout,
+        )
+        event.listen(engine, "connect", _configure_postgresql)
+        event.listen(engine, "begin", _begin_postgresql)
+        return engine
+
+
+def open_database(settings: Settings) -> Database:
+    """The database that the settings name; without a URL, `scanwarden.sqlite` under the store's root."""
+    url = _configured_url(settings) or URL.create("sqlite", database=str(settings.store.root / "scanwarden.sqlite"))
+    return Database(url, busy_timeout=settings.database.busy_timeout)
+
+
+def workflow_database_url(settings: Settings) -> str:
+    """URL, with password, of DBOS's system database: its own file beside a SQLite one, the same PostgreSQL database.
+
+    DBOS keeps its tables in a schema of its own, `dbos`.
+    """
+    url = _configured_url(settings)
+    if url is not None and url.get_backend_name() == "postgresql":
+        return _with_driver(url).render_as_string(hide_password=False)
+    return URL.create("sqlite", database=str(settings.store.root / "workflows.sqlite")).render_as_string()
+
+
+def _configured_url(settings: Settings) -> URL | None:
+    if settings.database.url is None:
+        return None
+    url = make_url(settings.database.url.get_secret_value())
+    if settings.database.password_file is not None:
+        url = url.set(password=settings.database.password_file.read_text(encoding="utf-8").strip())
+    return url
+
+
+def _with_driver(url: URL) -> URL:
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite":
+        return url
+    raise ValueError(f"database.url: {url.drivername} is not supported; use sqlite:///… or postgresql://…")
+
+
+def _configure_sqlite(connection: SqliteConnection, _record: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy's recipe: we say BEGIN ourselves, the driver never does
+    for pragma in ("foreign_keys=ON", "recursive_triggers=ON", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+    for attempt in range(
+        50
+    ):  # the switch to WAL does not honour the busy timeout when several processes create the file
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except SqliteBusy:
+            if attempt == 49:
+                raise
+            time.sleep(0.05)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _configure_postgresql(connection, _record: object) -> None:  # type: ignore[no-untyped-def]
+    with connection.cursor() as cursor:
+        # A server tuned for speed may acknowledge a commit before it is on disk; ours may not (promise 1).
+        cursor.execute(
+            "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+        )
+    connection.commit()
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get(_WRITES, False):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+    else:
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+@contextmanager
+def _translated(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as fault:
+        cause = fault.orig if isinstance(fault, DBAPIError) else fault
+        raise DatabaseUnavailable(
+            f"cannot {doing} the database: {str(cause).strip()}; nothing was committed, try again when it answers"
+        ) from fault
