@@ -4,42 +4,47 @@ One YAML file, then environment variables (`SCANWARDEN_DATABASE__URL`, two under
 never stand in the file: a password comes from the environment or from a file that the setting names.
 """
 
-from datetime import timedelta
+from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from config.document import Document, read_document
+from config.faults import ConfigurationRefused
+from config.values import (
+    Address,
+    AeTitle,
+    Age,
+    Bytes,
+    Count,
+    FilePath,
+    FolderPath,
+    Host,
+    Port,
+    PositiveSeconds,
+    Seconds,
+    Share,
+)
 
 ENVIRONMENT_PREFIX = "SCANWARDEN_"
-
-
-def _ae_title(value: str) -> str:
-    """PS3.5 §6.2, VR AE: at most 16 characters of the default repertoire, no backslash, no control characters."""
-    text = value.strip(" ")
-    if not 1 <= len(text) <= 16 or not text.isascii() or not text.isprintable() or "\\" in text:
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash (PS3.5 §6.2)")
-    return text
-
-
-def _network(value: str) -> str:
-    ip_network(value, strict=False)
-    return value
-
-
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
-Address = Annotated[str, AfterValidator(_network)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Seconds = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
     """A level of the file. Unknown keys are faults: a misspelt limit must not pass for a set one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads `yes` and `on` as true, which would pass as the number 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError("is true or false, not a number")
+        return value
 
 
 class Role(StrEnum):
@@ -54,9 +59,9 @@ class Role(StrEnum):
 class Tls(Section):
     """TLS for DICOM after BCP 195 (PS3.15 B.12): 1.2 and 1.3 only."""
 
-    certificate: Path = Field(description="PEM file with our certificate and its chain.")
-    private_key: Path = Field(description="PEM file with our private key; readable by the service's user only.")
-    authorities: Path | None = Field(
+    certificate: FilePath = Field(description="PEM file with our certificate and its chain.")
+    private_key: FilePath = Field(description="PEM file with our private key; readable by the service's user only.")
+    authorities: FilePath | None = Field(
         None, description="PEM file with the authorities whose certificates we accept from the other side."
     )
     require_client_certificate: bool = Field(
@@ -73,6 +78,7 @@ class Source(Section):
     )
     certificate_subject: str | None = Field(
         None,
+        min_length=1,
         description="Common name that its TLS client certificate must carry; unset: any that the authorities signed.",
     )
     priority: Literal["stat", "routine"] | None = Field(
@@ -98,19 +104,27 @@ class Dicom(Section):
     """Our side of the DICOM network."""
 
     ae_title: AeTitle = Field("SCANWARDEN", description="Our AE title; a call to another one is rejected.")
-    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - the sources' allow-list guards it
+    host: Host = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - the sources' allow-list guards it
     port: Port = Field(11112, description="TCP port to listen on.")
     tls: Tls | None = Field(None, description="Certificates; unset: no TLS.")
     sources: tuple[Source, ...] = Field(
         (), description="Who may send. Empty: any AE title, but only from this machine itself (loopback)."
     )
-    max_associations: int = Field(64, ge=1, description="Associations open at once; one more is rejected as transient.")
-    max_associations_per_source: int = Field(32, ge=1, description="Associations open at once from one address.")
-    max_pdu: int = Field(131072, ge=4096, le=1048576, description="Largest PDU we receive, bytes (PS3.8 D.1).")
-    max_instance_bytes: int = Field(4 * 1024**3, ge=1024, description="Largest data set we accept, bytes.")
-    acse_timeout: Seconds = Field(30, description="Seconds to wait for an association to be agreed or released.")
-    dimse_timeout: Seconds = Field(60, description="Seconds to wait for the next DIMSE message of an open transfer.")
-    idle_timeout: Seconds = Field(120, description="Seconds without a byte after which an association is closed.")
+    max_associations: Count = Field(
+        64, ge=1, description="Associations open at once; one more is rejected as transient."
+    )
+    max_associations_per_source: Count = Field(32, ge=1, description="Associations open at once from one address.")
+    max_pdu: Bytes = Field(131072, ge=4096, le=1048576, description="Largest PDU we receive, bytes (PS3.8 D.1).")
+    max_instance_bytes: Bytes = Field(4 * 1024**3, ge=1024, description="Largest data set we accept, bytes.")
+    acse_timeout: PositiveSeconds = Field(
+        30, description="Seconds to wait for an association to be agreed or released."
+    )
+    dimse_timeout: PositiveSeconds = Field(
+        60, description="Seconds to wait for the next DIMSE message of an open transfer."
+    )
+    idle_timeout: PositiveSeconds = Field(
+        120, description="Seconds without a byte after which an association is closed."
+    )
 
 
 class Destination(Section):
@@ -120,13 +134,13 @@ class Destination(Section):
         pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="Our name for it, in logs and on the command line."
     )
     ae_title: AeTitle = Field(description="Its AE title.")
-    host: str = Field(min_length=1, description="Its host name or address.")
+    host: Host = Field(description="Its host name or address.")
     port: Port = Field(description="Its DICOM port.")
-    profile: str = Field("orthanc", description="Dialect of the evidence objects, see docs/configuration.md.")
+    profile: str = Field("orthanc", description="Dialect of the evidence objects that this PACS shows well.")
     tls: Tls | None = Field(None, description="Certificates for this destination; unset: no TLS.")
     calling_ae_title: AeTitle | None = Field(None, description="AE title we call with; unset: `dicom.ae_title`.")
-    timeout: Seconds = Field(30, description="Seconds to wait for each of its answers.")
-    attempts: int = Field(12, ge=1, description="Attempts before a delivery becomes a dead letter.")
+    timeout: PositiveSeconds = Field(30, description="Seconds to wait for each of its answers.")
+    attempts: Count = Field(12, ge=1, description="Attempts before a delivery becomes a dead letter.")
     backoff: Seconds = Field(5, description="Seconds before the second attempt; doubles with each one.")
     backoff_limit: Seconds = Field(900, description="Longest pause between two attempts, seconds.")
 
@@ -138,9 +152,7 @@ class Revisions(Section):
     hard_limit: Seconds = Field(
         1800, description="Seconds after its first instance that close a revision at the latest."
     )
-    sweep_interval: Annotated[float, Field(gt=0)] = Field(
-        1, description="Seconds between two looks for revisions to close."
-    )
+    sweep_interval: PositiveSeconds = Field(1, description="Seconds between two looks for revisions to close.")
 
 
 class Analysis(Section):
@@ -150,16 +162,16 @@ class Analysis(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where networks run; auto: a GPU when there is one."
     )
-    batch: int = Field(8, ge=1, description="Slices in a batch.")
-    threads: int = Field(0, ge=0, description="CPU threads of a network; 0: one for each core.")
-    memory_limit: int = Field(
+    batch: Count = Field(8, ge=1, description="Slices in a batch.")
+    threads: Count = Field(0, ge=0, description="CPU threads of a network; 0: one for each core.")
+    memory_limit: Bytes = Field(
         6 * 1024**3, ge=512 * 1024**2, description="Bytes of memory that an analysing process may take."
     )
     max_voxels: int = Field(
-        512 * 1024**2, ge=1, description="Voxels of the largest series that is analysed; above it we abstain."
+        512 * 1024**2, ge=1, le=2**40, description="Voxels of the largest series that is analysed; above it we abstain."
     )
-    time_limit: Seconds = Field(900, description="Seconds for one study; above it we abstain.")
-    attempts: int = Field(3, ge=1, description="Times an analysis may take its process down before we abstain.")
+    time_limit: PositiveSeconds = Field(900, description="Seconds for one study; above it we abstain.")
+    attempts: Count = Field(3, ge=1, description="Times an analysis may take its process down before we abstain.")
 
 
 class Database(Section):
@@ -170,19 +182,19 @@ class Database(Section):
         description="SQLAlchemy URL, `sqlite:///…` or `postgresql://…`; unset: SQLite files under `store.root`. "
         "A URL with a password must come from the environment.",
     )
-    password_file: Path | None = Field(None, description="File with the database password.")
-    busy_timeout: Seconds = Field(30, description="Seconds to wait for SQLite's write lock.")
+    password_file: FilePath | None = Field(None, description="File with the database password.")
+    busy_timeout: PositiveSeconds = Field(30, description="Seconds to wait for SQLite's write lock.")
 
 
 class Store(Section):
     """Where instances lie."""
 
-    root: Path = Field(Path("var"), description="Folder of everything we keep; on one file system.")
+    root: FolderPath = Field(Path("var"), description="Folder of everything we keep; on one file system.")
     high_watermark: Share = Field(
         0.90, description="Share of the disk in use above which new instances are refused (0xA700)."
     )
     low_watermark: Share = Field(0.85, description="Share of the disk in use below which they are accepted again.")
-    reserve_bytes: int = Field(
+    reserve_bytes: Bytes = Field(
         256 * 1024**2, ge=0, description="Free bytes kept for the ledger whatever the watermarks say."
     )
 
@@ -190,30 +202,28 @@ class Store(Section):
 class Queues(Section):
     """How much work may wait."""
 
-    high_watermark: int = Field(
+    high_watermark: Count = Field(
         500, ge=1, description="Revisions waiting for analysis above which new associations are refused."
     )
-    low_watermark: int = Field(400, ge=1, description="Revisions waiting below which they are accepted again.")
-    deliveries: int = Field(4, ge=1, description="Deliveries that run at once in one deliver process.")
-    polling_interval: Annotated[float, Field(gt=0)] = Field(
-        0.5, description="Seconds between two looks into a workflow queue."
-    )
+    low_watermark: Count = Field(400, ge=1, description="Revisions waiting below which they are accepted again.")
+    deliveries: Count = Field(4, ge=1, description="Deliveries that run at once in one deliver process.")
+    polling_interval: PositiveSeconds = Field(0.5, description="Seconds between two looks into a workflow queue.")
 
 
 class Retention(Section):
     """How long what is kept; the ledger is never shortened by it."""
 
-    instances: timedelta | None = Field(None, description="Age at which received instances are deleted; unset: never.")
-    evidence: timedelta | None = Field(
-        None, description="Age at which delivered evidence objects are deleted; unset: never."
-    )
-    sweep_interval: Seconds = Field(3600, description="Seconds between two looks for what is past its age.")
+    instances: Age | None = Field(None, description="Age at which received instances are deleted; unset: never.")
+    evidence: Age | None = Field(None, description="Age at which delivered evidence objects are deleted; unset: never.")
+    sweep_interval: PositiveSeconds = Field(3600, description="Seconds between two looks for what is past its age.")
 
 
 class Audit(Section):
     """The ledger's own timetable."""
 
-    verify_interval: Seconds = Field(3600, description="Seconds between two verifications of the ledger's chain.")
+    verify_interval: PositiveSeconds = Field(
+        3600, description="Seconds between two verifications of the ledger's chain."
+    )
 
 
 class Log(Section):
@@ -233,7 +243,6 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
-        nested_model_default_partial_update=True,
     )
 
     dicom: Dicom = Field(default_factory=Dicom, description="Our side of the DICOM network.")
@@ -249,36 +258,37 @@ class Settings(BaseSettings):
     audit: Audit = Field(default_factory=Audit, description="The ledger's own timetable.")
     log: Log = Field(default_factory=Log, description="What goes to standard error.")
 
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> "Settings":
-        names = [destination.name for destination in self.destinations]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"destinations: {', '.join(twice)} is named twice; give each destination its own name")
-        return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its caller names it
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file; `.env` files and secret folders are not read."""
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+def from_layers(*layers: Mapping[str, Any]) -> Settings:
+    """Settings from plain data, a later layer over an earlier one; lists are replaced, not joined.
+
+    Raises pydantic.ValidationError.
+    """
+    settings = Settings.__new__(Settings)
+    # Past BaseSettings.__init__, which would put the environment under the layers once more.
+    BaseModel.__init__(settings, **overlaid(*layers))
+    return settings
+
+
+def overlaid(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            under = result.get(key)
+            if isinstance(under, Mapping) and isinstance(value, Mapping):
+                result[key] = overlaid(under, value)
+            else:
+                result[key] = value
+    return result
 
 
 def load_settings(path: Path | None = None) -> Settings:
-    """Read the YAML file at `path` (none: defaults) and the environment.
+    """Read the YAML file at `path` (none: defaults) and the environment, which wins.
 
-    Raises pydantic.ValidationError with every fault at once; `config.check` turns it into words.
+    For a start use `config.check`, which also looks at what the settings point to. Raises ConfigurationRefused when the
+    file cannot be read as YAML, pydantic.ValidationError or pydantic_settings.SettingsError when the values do not fit.
     """
-    if path is None:
-        return Settings()
-
-    class FromFile(Settings):
-        model_config = SettingsConfigDict(yaml_file=path, yaml_file_encoding="utf-8")
-
-    return FromFile()
+    document = Document() if path is None else read_document(path)
+    if document.faults:
+        raise ConfigurationRefused(document.faults)
+    return from_layers(document.data, EnvSettingsSource(Settings)())
