@@ -1,0 +1,158 @@
+"""Who may associate with us: called and calling AE title, address, certificate, and how many at once (PS3.8 9.3.4)."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from types import TracebackType
+from typing import Self
+
+from config.settings import Dicom, Source
+
+PERMANENT, TRANSIENT = 1, 2
+SERVICE_USER, PRESENTATION = 1, 3
+CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED = 3, 7
+TEMPORARY_CONGESTION, LOCAL_LIMIT_EXCEEDED = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks for an association, as far as the connection and the request tell."""
+
+    address: str
+    calling_ae_title: str
+    called_ae_title: str
+    certificate_subject: str | None = None  # common name of its TLS certificate, verified
+
+
+class AssociationRejected(Exception):
+    """An association that is not accepted: result, source and reason of its A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+
+    result = PERMANENT
+    source = SERVICE_USER
+    diagnostic = CALLING_NOT_RECOGNISED
+    reason = "rejected"
+
+
+class CalledTitleUnknown(AssociationRejected):
+    """It calls an AE title that is not ours."""
+
+    diagnostic = CALLED_NOT_RECOGNISED
+    reason = "called_ae_title"
+
+
+class CallerUnknown(AssociationRejected):
+    """No source has its AE title, or it calls from another address or with another certificate than the source's."""
+
+    reason = "calling_ae_title"
+
+
+class LimitExceeded(AssociationRejected):
+    """As many associations as we hold at once are open; the caller may try again."""
+
+    result = TRANSIENT
+    source = PRESENTATION
+    diagnostic = LOCAL_LIMIT_EXCEEDED
+    reason = "association_limit"
+
+
+class Congested(LimitExceeded):
+    """The disk or a queue is above its watermark (promise 8); the caller may try again."""
+
+    reason = "watermark"
+
+
+class Ticket:
+    """An admitted association; counts until it is closed."""
+
+    def __init__(self, admission: "Admission", caller: Caller, source: Source | None) -> None:
+        self.caller = caller
+        self.source = source
+        self._admission: Admission | None = admission
+
+    def close(self) -> None:
+        """Give the place to the next; a second time does nothing."""
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission.leave(self.caller.address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Admission:
+    """The allow-list and the limits of one receiving process."""
+
+    def __init__(self, dicom: Dicom, *, congested: Callable[[], str | None] = lambda: None) -> None:
+        """`congested` says in words why nothing new should come in now, or None."""
+        self._dicom = dicom
+        self._congested = congested
+        self._lock = threading.Lock()
+        self._open: Counter[str] = Counter()
+
+    @property
+    def open(self) -> int:
+        """Associations that are open."""
+        with self._lock:
+            return self._open.total()
+
+    def admit(self, caller: Caller) -> Ticket:
+        """Let `caller` in, or raise the AssociationRejected that tells it why not.
+
+        Titles and sources come first: a stranger does not learn how busy we are.
+        """
+        if caller.called_ae_title.strip() != self._dicom.ae_title:
+            raise CalledTitleUnknown(f"called AE title is not {self._dicom.ae_title}")
+        source = self._source(caller)
+        congestion = self._congested()
+        if congestion is not None:
+            raise Congested(congestion)
+        with self._lock:
+            if self._open.total() >= self._dicom.max_associations:
+                raise LimitExceeded(f"{self._dicom.max_associations} associations are open (dicom.max_associations)")
+            if self._open[caller.address] >= self._dicom.max_associations_per_source:
+                raise LimitExceeded(
+                    f"{self._dicom.max_associations_per_source} associations are open from {caller.address} "
+                    "(dicom.max_associations_per_source)"
+                )
+            self._open[caller.address] += 1
+        return Ticket(self, caller, source)
+
+    def leave(self, address: str) -> None:
+        """One association from `address` is over."""
+        with self._lock:
+            self._open[address] -= 1
+            if self._open[address] <= 0:
+                del self._open[address]
+
+    def _source(self, caller: Caller) -> Source | None:
+        if not self._dicom.sources:
+            if _is_loopback(caller.address):
+                return None
+            raise CallerUnknown("no dicom.sources are configured, so only this machine itself may send")
+        title = caller.calling_ae_title.strip()
+        named = [source for source in self._dicom.sources if source.ae_title == title]
+        if not named:
+            raise CallerUnknown("no source in dicom.sources has this calling AE title")
+        placed = [source for source in named if source.admits(caller.address)]
+        if not placed:
+            raise CallerUnknown("the source with this AE title calls from other addresses")
+        for source in placed:
+            if source.certificate_subject is None or source.certificate_subject == caller.certificate_subject:
+                return source
+        raise CallerUnknown("the source with this AE title has another certificate")
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return (mapped or found).is_loopback

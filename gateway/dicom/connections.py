@@ -1,0 +1,220 @@
+"""From a TCP connection to a DICOM association, without letting a stranger hold anything that others need.
+
+pynetdicom shakes hands for TLS in its accepting thread and starts two threads for whoever connects. Here the handshake and
+the whole A-ASSOCIATE-RQ come first, in a thread of the connection with a deadline; port checks, strangers and garbage end
+there. PDUs are bounded by what we announced (PS3.8 D.1).
+"""
+
+import contextlib
+import socket
+import ssl
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+import structlog
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+from gateway.dicom.contexts import verification_context
+from gateway.dicom.tls import common_name
+
+log = structlog.get_logger(__name__)
+
+ASSOCIATE_RQ = 0x01
+MAX_REQUEST_BYTES = 1024**2  # 128 contexts with every transfer syntax make about 200 kB
+MAX_PDU_BYTES = 1024**2 + 1024  # a sender that ignores our limit gets this much and no more
+ABORT_UNEXPECTED_PDU = bytes.fromhex("07000000000400000202")  # A-ABORT, provider, unexpected PDU (PS3.8 9.3.8)
+BACKLOG = 128
+
+
+class NotDicom(Exception):
+    """The first bytes are no association request, or they do not come in time; `reason` names it in the ledger."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class PortChecked(Exception):
+    """Connected and closed without a byte, as load balancers do; no event."""
+
+
+class GatewaySocket(AssociationSocket):  # type: ignore[misc]
+    """A connection whose association request is already read; holds at most one PDU in memory."""
+
+    def __init__(self, association: Association, connection: socket.socket, received: bytes) -> None:
+        super().__init__(association, client_socket=connection)
+        self._received = received
+
+    @property
+    def ready(self) -> bool:
+        """Whether something can be read."""
+        return bool(self._received) or bool(super().ready)
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read `nr_bytes`, fewer when the peer closes. Raises OSError for a PDU that is larger than any we take."""
+        if nr_bytes > MAX_PDU_BYTES:
+            raise OSError(f"a PDU of {nr_bytes} bytes, the limit is {MAX_PDU_BYTES}")
+        if self._received:
+            taken, self._received = self._received[:nr_bytes], self._received[nr_bytes:]
+            return bytearray(taken)
+        buffer = bytearray(nr_bytes)
+        view = memoryview(buffer)
+        got = 0
+        while got < nr_bytes:
+            count = self.socket.recv_into(view[got:])
+            if not count:
+                break
+            got += count
+        view.release()
+        del buffer[got:]
+        return buffer
+
+
+class ConnectionHandler(RequestHandler):  # type: ignore[misc]
+    """One connection until its association begins."""
+
+    server: "GatewayServer"
+
+    def handle(self) -> None:
+        address = str(self.client_address[0])
+        with self.server.counted(address) as place:
+            if not place:
+                self._end(address, "connection_limit", "too many connections")
+                return
+            try:
+                connection, subject = self._secured()
+                received = read_request(connection, self.server.request_timeout)
+            except PortChecked:
+                self.server.shutdown_request(self.request)
+                return
+            except NotDicom as fault:
+                self._end(address, fault.reason, str(fault))
+                return
+            except OSError as fault:
+                self._end(address, "connection_lost", fault.strerror or type(fault).__name__)
+                return
+            connection.settimeout(self.server.transfer_timeout)
+            association = self.server.make_association(self, connection, received, subject)
+            association.start()
+
+    def _secured(self) -> tuple[socket.socket, str | None]:
+        """The connection, in TLS where configured, and the common name of the caller's certificate."""
+        raw: socket.socket = self.request
+        raw.settimeout(self.server.request_timeout)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if not raw.recv(1, socket.MSG_PEEK):
+            raise PortChecked
+        if self.server.tls is None:
+            return raw, None
+        try:
+            connection = self.server.tls.wrap_socket(raw, server_side=True)
+        except ssl.SSLError as error:
+            reason = (error.reason or "failed").replace("_", " ").lower()
+            raise NotDicom("tls", f"TLS handshake: {reason}") from error
+        self.request = connection
+        return connection, common_name(connection.getpeercert())
+
+    def _end(self, address: str, reason: str, text: str) -> None:
+        self.server.on_refused_connection(address, reason, text)
+        self.server.shutdown_request(self.request)
+
+
+def read_request(connection: socket.socket, timeout: float | None) -> bytes:
+    """The caller's whole A-ASSOCIATE-RQ, `timeout` seconds at most for all of it.
+
+    Raises PortChecked when not a byte comes, NotDicom when it is something else, and OSError when the connection breaks.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    received = _read(connection, 6, deadline)
+    kind, _, length = struct.unpack(">BBL", received)
+    if kind != ASSOCIATE_RQ or length > MAX_REQUEST_BYTES:
+        with contextlib.suppress(OSError):
+            connection.sendall(ABORT_UNEXPECTED_PDU)
+        raise NotDicom("not_dicom", "the first bytes are no association request")
+    return received + _read(connection, length, deadline, begun=True)
+
+
+def _read(connection: socket.socket, count: int, deadline: float | None, *, begun: bool = False) -> bytes:
+    received = bytearray()
+    while len(received) < count:
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise NotDicom("request_timeout", "no whole association request in time (dicom.acse_timeout)")
+            connection.settimeout(left)
+        try:
+            chunk = connection.recv(count - len(received))
+        except TimeoutError:
+            continue
+        if not chunk:
+            if not received and not begun:
+                raise PortChecked
+            raise NotDicom("request_incomplete", "closed within its association request")
+        received += chunk
+    return bytes(received)
+
+
+class GatewayServer(ThreadedAssociationServer):  # type: ignore[misc]
+    """The listening port. Accepts, counts and hands on; never waits for a peer itself."""
+
+    request_queue_size = BACKLOG
+    daemon_threads = True
+
+    def __init__(
+        self,
+        ae: AE,
+        address: tuple[str, int],
+        *,
+        tls: ssl.SSLContext | None,
+        request_timeout: float | None,
+        transfer_timeout: float | None,
+        max_connections: int,
+        max_connections_per_address: int,
+        make_association: Callable[[ConnectionHandler, socket.socket, bytes, str | None], Association],
+        on_refused_connection: Callable[[str, str, str], None],
+    ) -> None:
+        self.tls = tls
+        self.request_timeout = request_timeout
+        self.transfer_timeout = transfer_timeout
+        self.make_association = make_association
+        self.on_refused_connection = on_refused_connection
+        self._max_connections = max_connections
+        self._max_connections_per_address = max_connections_per_address
+        self._connections: Counter[str] = Counter()
+        self._connections_lock = Lock()
+        super().__init__(ae, address, ae.ae_title, [verification_context()], request_handler=ConnectionHandler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept only: the TLS handshake is the connection's own business."""
+        connection, address = self.socket.accept()
+        return connection, address
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """A fault in a connection's thread: log it, the port stays open."""
+        log.exception("a connection failed", address=str(client_address[0]))
+
+    @contextlib.contextmanager
+    def counted(self, address: str) -> Any:
+        """Count a connection that has no association yet; False when there are too many of them."""
+        with self._connections_lock:
+            fits = (
+                self._connections.total() < self._max_connections
+                and self._connections[address] < self._max_connections_per_address
+            )
+            if fits:
+                self._connections[address] += 1
+        try:
+            yield fits
+        finally:
+            if fits:
+                with self._connections_lock:
+                    self._connections[address] -= 1
+                    if not self._connections[address]:
+                        del self._connections[address]

@@ -1,0 +1,234 @@
+"""An accepted association: C-ECHO and C-STORE, whose data set goes straight to its file (PS3.7 9.1.1, 9.1.5).
+
+pynetdicom gathers a message in memory without a limit and leaves a request that it finds invalid without an answer. Here a
+data set flows into the sink that its receiver opens, and every C-STORE request gets a status. What is overridden are
+`Association._serve_request` and `DIMSEServiceProvider.receive_primitive`; tests/gateway/dicom/test_pynetdicom.py holds what we
+assume of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Protocol
+
+import structlog
+from pynetdicom import AE, evt
+from pynetdicom.association import MODE_ACCEPTOR, Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+
+from gateway.dicom.association import Ticket
+from gateway.dicom.contexts import VERIFICATION
+
+log = structlog.get_logger(__name__)
+
+PRIORITY_HIGH = 1  # (0000,0700), PS3.7 E.1
+MAX_OTHER_BYTES = 64 * 1024  # of a data set that belongs to no C-STORE request
+MAX_WAITING = 4  # requests of a sender that does not wait for answers; asynchronous operations are not negotiated
+INVALID_PDU = "Evt19"  # to the state machine (PS3.8 table 9-6): answer with A-ABORT
+UID_KEYWORDS = ("AffectedSOPClassUID", "AffectedSOPInstanceUID")
+
+
+class Sink(Protocol):
+    """Takes a data set as it arrives. `write` never raises: what goes wrong is told when the answer is due."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def discard(self) -> None:
+        """Forget it; after it was taken over by the store this does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCommand:
+    """What the command set of a C-STORE request says; UIDs as sent, whatever they hold."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+    high_priority: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A C-STORE response."""
+
+    status: int
+    comment: str | None = None
+
+
+class Receiver(Protocol):
+    """What an association does with its requests."""
+
+    def open(self, command: StoreCommand) -> Sink:
+        """A place for the data set that begins to arrive. Never raises."""
+
+    def store(self, ticket: Ticket, command: StoreCommand, sink: Sink | None) -> Answer:
+        """Take a whole data set (None: the request had none), durably or not at all. Never raises."""
+
+    def echoed(self, ticket: Ticket) -> None: ...
+
+    def misused(self, ticket: Ticket, reason: str) -> None:
+        """A request that is neither; the association is aborted."""
+
+
+class IncomingDataSet(BytesIO):
+    """Stands where pynetdicom gathers a message's data set, and passes it on."""
+
+    def __init__(self, open_sink: Callable[[], Sink | None]) -> None:
+        super().__init__()
+        self._open_sink: Callable[[], Sink | None] | None = open_sink
+        self.sink: Sink | None = None
+        self.uids_as_sent: dict[str, str] = {}
+
+    def write(self, data: Any, /) -> int:
+        """Pass a fragment on."""
+        if self._open_sink is not None:
+            self.sink = self._open_sink()
+            self._open_sink = None
+        if self.sink is not None:
+            self.sink.write(data)
+        elif self.tell() + len(data) <= MAX_OTHER_BYTES:
+            super().write(data)
+        return len(data)
+
+    def discard(self) -> None:
+        """Forget what arrived."""
+        if self.sink is not None:
+            self.sink.discard()
+
+
+class GatewayDimse(DIMSEServiceProvider):  # type: ignore[misc]
+    """Puts an IncomingDataSet under each message before its first fragment."""
+
+    assoc: "GatewayAssociation"
+
+    def receive_primitive(self, primitive: Any) -> None:
+        """Take one P-DATA."""
+        if self.message is None:
+            if self.msg_queue.qsize() >= MAX_WAITING:
+                self.dul.event_queue.put(INVALID_PDU)
+                return
+            message = self.message = DIMSEMessage()
+            message.data_set = IncomingDataSet(lambda: self.assoc.open_sink(message))
+        try:
+            super().receive_primitive(primitive)
+        except Exception:
+            # Left alone it would end the reactor's thread without an A-ABORT
+            log.warning("a message cannot be decoded; its association is aborted", exc_info=True)
+            self.dul.event_queue.put(INVALID_PDU)
+
+
+class GatewayAssociation(Association):  # type: ignore[misc]
+    """One peer's association with us, from its admitted request to its end."""
+
+    def __init__(self, ae: AE, receiver: Receiver, on_end: Callable[["GatewayAssociation"], None]) -> None:
+        super().__init__(ae, MODE_ACCEPTOR)
+        self.dimse = GatewayDimse(self)
+        self.ticket: Ticket | None = None
+        self.serving = False
+        self._receiver = receiver
+        self._on_end = on_end
+        self.bind(evt.EVT_DIMSE_RECV, _keep_long_uids)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a message is arriving or being answered."""
+        return self.serving or self.dimse.message is not None or not self.dimse.msg_queue.empty()
+
+    def run_reactor(self) -> None:
+        """The association's thread."""
+        try:
+            super().run_reactor()
+        finally:
+            self._clear()
+            if self.ticket is not None:
+                self.ticket.close()
+            self._on_end(self)
+
+    def open_sink(self, message: DIMSEMessage) -> Sink | None:
+        """A sink for the data set of `message`; None when it is no C-STORE request on a context that we accepted."""
+        if not isinstance(message, C_STORE_RQ) or self.ticket is None:
+            return None
+        command = self._command(
+            str(message.command_set.get("AffectedSOPClassUID") or ""),
+            str(message.command_set.get("AffectedSOPInstanceUID") or ""),
+            message.context_id,
+        )
+        return self._receiver.open(command) if command is not None else None
+
+    def _command(self, sop_class: str, sop_instance: str, context_id: int | None) -> StoreCommand | None:
+        context = self._accepted_cx.get(context_id)
+        if context is None or context.abstract_syntax == VERIFICATION:
+            return None
+        return StoreCommand(sop_class, sop_instance, str(context.transfer_syntax[0]))
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        if self._sent_release or self.ticket is None:
+            return
+        self.serving = True
+        try:
+            if isinstance(msg, C_STORE) and msg.MessageIDBeingRespondedTo is None and msg.MessageID is not None:
+                self._store(self.ticket, msg, context_id)
+            elif isinstance(msg, C_ECHO) and msg.is_valid_request and self._is_verification(context_id):
+                self._receiver.echoed(self.ticket)
+                super()._serve_request(msg, context_id)
+            else:
+                self._receiver.misused(self.ticket, f"{type(msg).__name__.replace('_', '-')} is not offered here")
+                self.abort()
+        finally:
+            self.serving = False
+
+    def _is_verification(self, context_id: int) -> bool:
+        context = self._accepted_cx.get(context_id)
+        return context is not None and context.abstract_syntax == VERIFICATION
+
+    def _store(self, ticket: Ticket, request: C_STORE, context_id: int) -> None:
+        incoming = request.DataSet
+        as_sent = incoming.uids_as_sent if isinstance(incoming, IncomingDataSet) else {}
+        sink = incoming.sink if isinstance(incoming, IncomingDataSet) else None
+        command = self._command(
+            as_sent.get("AffectedSOPClassUID") or str(request.AffectedSOPClassUID or ""),
+            as_sent.get("AffectedSOPInstanceUID") or str(request.AffectedSOPInstanceUID or ""),
+            context_id,
+        )
+        if command is None:
+            self._receiver.misused(ticket, "C-STORE on a context that was not accepted for it")
+            self.abort()
+            return
+        if request.Priority == PRIORITY_HIGH:
+            command = StoreCommand(
+                command.sop_class_uid, command.sop_instance_uid, command.transfer_syntax, high_priority=True
+            )
+        answer = self._receiver.store(ticket, command, sink)
+        response = C_STORE()
+        response.MessageID = request.MessageID
+        response.MessageIDBeingRespondedTo = request.MessageID
+        response.AffectedSOPClassUID = request.AffectedSOPClassUID
+        response.AffectedSOPInstanceUID = request.AffectedSOPInstanceUID
+        response.Status = answer.status
+        response.ErrorComment = answer.comment
+        self.dimse.send_msg(response, context_id)
+
+    def _clear(self) -> None:
+        """Forget a data set that will never be whole, and messages that nobody answers."""
+        message = self.dimse.message
+        if message is not None and isinstance(message.data_set, IncomingDataSet):
+            message.data_set.discard()
+        while not self.dimse.msg_queue.empty():
+            _, waiting = self.dimse.msg_queue.get_nowait()
+            data_set = getattr(waiting, "DataSet", None)
+            if isinstance(data_set, IncomingDataSet):
+                data_set.discard()
+
+
+def _keep_long_uids(event: evt.Event) -> None:
+    """Shorten UIDs that pynetdicom would abort the association for, so that they get a status; the text is kept aside."""
+    message = event.message
+    if not isinstance(message, C_STORE_RQ) or not isinstance(message.data_set, IncomingDataSet):
+        return
+    for keyword in UID_KEYWORDS:
+        text = str(message.command_set.get(keyword) or "")
+        if len(text) > 64:
+            message.data_set.uids_as_sent[keyword] = text
+            setattr(message.command_set, keyword, text[:64])
