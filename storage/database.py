@@ -61,7 +61,6 @@ class Database:
         """A session that sees one consistent state, takes no write lock and refuses to write."""
         with _translated("read from"), Session(self.engine, expire_on_commit=False) as session:
             yield session
-            session.rollback()
 
     def migrate(self) -> None:
         """Bring the schema up to this program; safe when many processes start at once (one works, the others wait)."""

@@ -131,10 +131,12 @@ def _known_copies(
 
 
 def _evidence_uids(session: Session, arrivals: Sequence[tuple[StoredFile, InstanceFacts]]) -> set[str]:
-    candidates = {f.sop_instance_uid for _, f in arrivals if f.sop_instance_uid.startswith(_OUR_UIDS)}
+    candidates = {f.sop_instance_uid: f.sop_class_uid for _, f in arrivals if f.sop_instance_uid.startswith(_OUR_UIDS)}
     if not candidates:
         return set()
-    return set(session.scalars(select(Evidence.sop_instance_uid).where(Evidence.sop_instance_uid.in_(candidates))))
+    query = select(Evidence.sop_instance_uid, Evidence.sop_class_uid).where(Evidence.sop_instance_uid.in_(candidates))
+    # The class too: an image that borrows the UID of a report must not escape its analysis.
+    return {uid for uid, sop_class in session.execute(query) if candidates[uid] == sop_class}
 
 
 def _open_revisions(session: Session, active: dict[str, list[InstanceFacts]], growing: set[str]) -> None:
@@ -173,6 +175,7 @@ def _open_revisions(session: Session, active: dict[str, list[InstanceFacts]], gr
                     "priority": Priority.STAT if stat else Priority.ROUTINE,
                     "expected_instances": expected,
                     "attempts": 0,
+                    "runs": 0,
                     "opened_at": first,
                     "last_instance_at": last,
                 }

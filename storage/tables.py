@@ -162,7 +162,8 @@ class Revision(Table):
     priority: Mapped[Priority]
     expected_instances: Mapped[int | None]
     close_reason: Mapped[CloseReason | None]
-    attempts: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)  # times that its analysis was begun in this run
+    runs: Mapped[int] = mapped_column(default=0)  # times that a person asked for it again
     failure: Mapped[str | None] = mapped_column(Text)
     opened_at: Mapped[datetime]
     last_instance_at: Mapped[datetime]

@@ -69,6 +69,7 @@ def upgrade() -> None:
         sa.Column("expected_instances", sa.Integer(), nullable=True),
         sa.Column("close_reason", Choice, nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("runs", sa.Integer(), nullable=False),
         sa.Column("failure", sa.Text(), nullable=True),
         sa.Column("opened_at", Moment, nullable=False),
         sa.Column("last_instance_at", Moment, nullable=False),

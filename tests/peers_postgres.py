@@ -1,0 +1,72 @@
+"""A real PostgreSQL server for tests: its own folder, its own port on loopback, gone at the end."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+
+_INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+
+
+def postgresql_programs() -> Path | None:
+    """The folder with the newest installed initdb and postgres; None when there is none."""
+    if _INSTALLED and (_INSTALLED[-1] / "initdb").exists():
+        return _INSTALLED[-1]
+    found = shutil.which("initdb")
+    return Path(found).parent if found else None
+
+
+@contextmanager
+def postgresql_server(programs: Path) -> Iterator["PostgresqlServer"]:
+    """A server that lives as long as the block. It runs as user postgres when we are root, as ourselves otherwise."""
+    with tempfile.TemporaryDirectory(prefix="scanwarden-postgresql-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            account = pwd.getpwnam("postgres")
+            os.chown(folder, account.pw_uid, account.pw_gid)
+            user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        data = folder / "data"
+        arguments = ["--auth=trust", "--username=scanwarden", "--encoding=UTF8", "--no-locale", "--no-sync"]
+        subprocess.run(
+            [programs / "initdb", "-D", data, *arguments], check=True, capture_output=True, cwd=folder, **user
+        )
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+        control = [programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
+        subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd=folder, **user)
+        try:
+            yield PostgresqlServer(port)
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd=folder, **user)
+
+
+class PostgresqlServer:
+    """A running server; hands out empty databases."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def new_database(self) -> str:
+        """The URL of a fresh, empty database."""
+        name = f"scanwarden_{uuid4().hex[:12]}"
+        with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return f"postgresql://{self._address(name)}"
+
+    def _dsn(self, database: str) -> str:
+        return f"postgresql://{self._address(database)}"
+
+    def _address(self, database: str) -> str:
+        return f"scanwarden@127.0.0.1:{self.port}/{database}"
