@@ -21,6 +21,10 @@ class NotDicom(UnreadableInstance):
     """The file holds no DICOM data set (PS3.10 §7.1)."""
 
 
+class DamagedFile(UnreadableInstance):
+    """The file starts as DICOM and cannot be read to the end of its header."""
+
+
 class IncompleteHeader(UnreadableInstance):
     """A UID or an image attribute that we need is absent or makes no sense."""
 

@@ -1,0 +1,98 @@
+"""From a probability for each pixel to regions that go on through slices."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from inference.detectors import Detection
+from inference.findings import FindingClass
+
+_NEIGHBOURS = np.ones((3, 3, 3), bool)
+_LOW = 0.5  # share of the threshold down to which a region grows
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected region of a volume. `component` is its value in the array that `link` returns beside it.
+
+    `slices` is (first, last), both inside; `box` is half-open, on `key_slice`, where the region is strongest.
+    `strength` is the ninth decile of its pixel probabilities.
+    """
+
+    component: int
+    finding_class: FindingClass
+    strength: float
+    slices: tuple[int, int]
+    key_slice: int
+    box: tuple[int, int, int, int]
+    volume_mm3: float
+
+
+def link(
+    detection: Detection,
+    *,
+    threshold: float,
+    voxel_mm3: NDArray[np.float64],
+    pixel_mm2: float,
+    least_area_mm2: float = 12.0,
+    least_pixels: int = 8,
+) -> tuple[list[Region], NDArray[np.int32]]:
+    """Regions around pixels of at least `threshold`, grown down to half of it, and their components.
+
+    A region counts when on its strongest slice it has `least_area_mm2` (and `least_pixels`), and when it goes on
+    through two slices or is four times as large on one. `voxel_mm3` (slices,) is what a voxel of each slice holds;
+    `pixel_mm2` the area of a pixel, 0 where unknown.
+    """
+    edit = detection.edit
+    components = np.empty(edit.shape, np.int32)
+    count = int(ndimage.label(edit >= _LOW * threshold, structure=_NEIGHBOURS, output=components))
+    if not count:
+        return [], components
+    least = max(least_pixels, int(np.ceil(least_area_mm2 / pixel_mm2)) if pixel_mm2 > 0 else 0)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)
+    peaks = ndimage.maximum(edit, components, np.arange(count + 1))
+    likely = np.flatnonzero((sizes >= least) & (np.asarray(peaks) >= threshold))
+    places = ndimage.find_objects(components)
+    regions = []
+    for component in likely[likely > 0]:
+        place = places[component - 1]
+        if place is None:
+            continue
+        region = _region(int(component), place, components, detection, voxel_mm3)
+        area = int(np.count_nonzero(components[region.key_slice] == component))
+        through = region.slices[1] > region.slices[0]
+        if area >= least and (through or area >= 4 * least):
+            regions.append(region)
+    return regions, components
+
+
+def _region(
+    component: int,
+    place: tuple[slice, slice, slice],
+    components: NDArray[np.int32],
+    detection: Detection,
+    voxel_mm3: NDArray[np.float64],
+) -> Region:
+    mask = components[place] == component
+    values = np.where(mask, detection.edit[place], 0)
+    weights = np.bincount(detection.classes[place][mask], weights=values[mask], minlength=len(FindingClass) + 1)
+    strongest = int(values.sum(axis=(1, 2), dtype=np.float64).argmax())
+    rows = np.flatnonzero(mask[strongest].any(axis=1))
+    columns = np.flatnonzero(mask[strongest].any(axis=0))
+    counts = mask.sum(axis=(1, 2))
+    return Region(
+        component=component,
+        finding_class=list(FindingClass)[int(weights[1:].argmax())],
+        strength=float(np.quantile(values[mask], 0.9)),
+        slices=(place[0].start, place[0].stop - 1),
+        key_slice=place[0].start + strongest,
+        box=(
+            place[1].start + int(rows[0]),
+            place[2].start + int(columns[0]),
+            place[1].start + int(rows[-1]) + 1,
+            place[2].start + int(columns[-1]) + 1,
+        ),
+        volume_mm3=float(counts @ voxel_mm3[place[0]]),
+    )
