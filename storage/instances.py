@@ -125,13 +125,12 @@ class InstanceStore:
                 path.unlink(missing_ok=True)
 
     @contextmanager
-    def draft(self, kind: DraftKind, name: str) -> Iterator["Draft"]:
+    def draft(self, kind: DraftKind, revision_id: int) -> Iterator["Draft"]:
         """A folder to write results to; nothing of it remains when the block ends without `keep`.
 
-        `name` is ours (a revision's number in the database), never a peer's. Every draft is kept under a path of its
-        own, so that a repeat never touches what an earlier run wrote.
+        Every draft is kept under a path of its own, so that a repeat never touches what an earlier run wrote.
         """
-        draft = Draft(self, kind, f"{name}-{token_hex(4)}")
+        draft = Draft(self, kind, f"{revision_id}-{token_hex(4)}")
         with _in_our_words("creating", draft.folder):
             draft.folder.mkdir()
         try:
