@@ -37,7 +37,10 @@ def check(
 
     # A key at which YAML itself failed holds nothing now, and that is not another fault.
     told = {fault.key for fault in document.faults}
-    in_words = (fault_in_words(error, document.raw, origin.of) for error in draft.errors)
+    in_words = (
+        fault_in_words(error, _at(data, error["loc"]), document.raw.get(error["loc"]), origin.of)
+        for error in draft.errors
+    )
     faults = [*document.faults, *variables.faults, *(fault for fault in in_words if fault.key not in told)]
     warnings = list(variables.warnings)
     if draft.settings is not None:
@@ -91,13 +94,21 @@ class _Origin:
         return {key.name: self.of(place) for place in _leaves(data, ()) if (key := find_key(place)) is not None}
 
 
-def _holds(data: object, place: Place) -> bool:
+_NOTHING = object()
+
+
+def _at(data: object, place: Place) -> object:
+    """The value at a place; `_NOTHING` where there is none."""
     for step in place:
         inside = data if isinstance(data, Mapping) else dict(enumerate(data)) if isinstance(data, list) else {}
         if step not in inside:
-            return False
+            return _NOTHING
         data = inside[step]
-    return True
+    return data
+
+
+def _holds(data: object, place: Place) -> bool:
+    return _at(data, place) is not _NOTHING
 
 
 def _leaves(data: Mapping[str, Any], place: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -39,7 +39,7 @@ def draft_settings(data: Mapping[str, Any]) -> Draft:
         try:
             draft.settings = from_layers(_without(data, draft, (), ()))
         except ValidationError as error:
-            errors = error.errors(include_url=False)
+            errors = [found for found in error.errors(include_url=False) if not _follows_from_its_entries(found)]
         else:
             return draft
         places = [_in_data(draft, found["loc"]) for found in errors]
@@ -75,6 +75,11 @@ def _without(data: Any, draft: Draft, old: Place, new: Place) -> Any:
                 kept.append(_without(value, draft, (*old, index), (*new, len(kept))))
         return kept
     return data
+
+
+def _follows_from_its_entries(error: ErrorDetails) -> bool:
+    """pydantic counts a list's sound entries only: the list is then too short because of faults that have their own."""
+    return error["type"] == "too_short" and bool(error["input"])
 
 
 def _in_data(draft: Draft, place: Place) -> Place:

@@ -170,7 +170,7 @@ def _bounds(metadata: list[Any]) -> str:
     least = next((mark for mark in metadata if isinstance(mark, Ge | Gt)), None)
     most = next((mark for mark in metadata if isinstance(mark, Le | Lt)), None)
     match least, most:
-        case Ge(low), Le(high) if high >= _NO_LIMIT:
+        case Ge(low), Le(int(high)) if high >= _NO_LIMIT:
             return f", {low} or more"
         case Ge(low), Le(high):
             return f" from {low} to {high}"

@@ -36,7 +36,7 @@ ENVIRONMENT_PREFIX = "SCANWARDEN_"
 class Section(BaseModel):
     """A level of the file. Unknown keys are faults: a misspelt limit must not pass for a set one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -242,6 +242,7 @@ class Settings(BaseSettings):
         env_prefix=ENVIRONMENT_PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
+        hide_input_in_errors=True,
         frozen=True,
     )
 

@@ -41,23 +41,25 @@ _PROBLEMS = {
 }
 
 
-def fault_in_words(error: ErrorDetails, raw: dict[Place, str], where: Callable[[Place], str]) -> Fault:
-    """The fault for one pydantic error. `raw` has the file's text of each scalar; `where` says who set a place."""
+def fault_in_words(error: ErrorDetails, given: object, raw: str | None, where: Callable[[Place], str]) -> Fault:
+    """The fault for one pydantic error about the value `given`.
+
+    `raw` is the file's text of a scalar, before YAML read it; `where` says who set a place.
+    """
     place: Place = error["loc"]
     key = find_key(place)
     name = written(place)
     if error["type"] == "extra_forbidden":
-        return Fault(name, shown(error["input"], key=name), "is no key that we know", _meant(place), where(place))
+        return Fault(name, shown(given, key=name), "is no key that we know", _meant(place), where(place))
     if error["type"] == "missing":
         remedy = f"add `{place[-1]}:` with {key.form}" if key else f"add `{place[-1]}:`"
         return Fault(name, "", "is missing", remedy, where(place[:-1]))
-    value = shown(error["input"], key=name, secret=key is not None and key.secret)
-    problem, remedy = _wrong_value(error, key, raw.get(place) if where(place).find(" line ") > 0 else None)
+    value = shown(given, key=name, secret=key is not None and key.secret)
+    problem, remedy = _wrong_value(error, given, key, raw if " line " in where(place) else None)
     return Fault(name, value, problem, remedy, where(place))
 
 
-def _wrong_value(error: ErrorDetails, key: Key | None, raw: str | None) -> tuple[str, str]:
-    given = error["input"]
+def _wrong_value(error: ErrorDetails, given: object, key: Key | None, raw: str | None) -> tuple[str, str]:
     if error["type"] == "value_error":
         problem = str(error.get("ctx", {}).get("error", "")) or "does not fit"
     else:
