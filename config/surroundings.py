@@ -145,6 +145,9 @@ def _writable_folder(notes: Notes, place: Place, value: Path, folder: Path) -> P
             notes.fault(place, str(value), f"this user may not write in {existing}", remedy)
         else:
             return existing
+    except PermissionError:
+        remedy = "give the folder to the service's user, or name another one"
+        notes.fault(place, str(value), "this user may not enter a folder above it", remedy)
     except (OSError, ValueError):
         notes.fault(place, str(value), "is no path that can exist", "name a folder")
     return None

@@ -75,6 +75,17 @@ def test_a_store_that_may_not_be_written_is_a_fault(
     assert "this user may not write in " in fault.problem
 
 
+def test_a_store_under_a_closed_folder_is_a_fault(
+    checked: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    (fault,) = checked("").faults
+    assert fault.problem == "this user may not enter a folder above it"
+
+
 def test_a_disk_that_is_too_full_already_is_a_warning(checked: Callable[..., Report], tmp_path: Path) -> None:
     report = checked(f"store: {{root: {tmp_path}, high_watermark: 0.000002, low_watermark: 0.000001}}")
     assert [warning.key for warning in report.warnings] == ["store.high_watermark"]
