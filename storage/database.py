@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from sqlite3 import OperationalError as SqliteBusy
+from typing import Self
 
 from alembic import command
 from alembic.config import Config
@@ -82,6 +83,12 @@ class Database:
             raise SchemaMismatch(
                 f"{self}: schema is {found}, this program needs {known}; start `scanwarden serve` once"
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_fault: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Give back every connection."""

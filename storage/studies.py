@@ -30,7 +30,7 @@ from storage.tables import (
 )
 
 _TIMETABLE = role_actor("timetable")
-_HELD = (InstanceState.STORED, InstanceState.CONTESTED)
+_HELD = (InstanceState.STORED, InstanceState.CONTESTED, InstanceState.QUARANTINED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class RevisionContents:
     """Those of them that this revision brought. None: only contested copies arrived."""
     contested: list[Instance]
     """Copies that wait for the comparison of their pixels."""
+    quarantined: list[Instance]
+    """Copies whose pixels differ from the stored one's: incidents that the report must name."""
 
 
 def revisions_due(
@@ -151,6 +153,7 @@ def revision_contents(session: Session, revision_id: int) -> RevisionContents:
         instances=stored,
         new=[instance for instance in stored if instance.revision_id == revision.id],
         contested=[instance for instance in held if instance.state is InstanceState.CONTESTED],
+        quarantined=[instance for instance in held if instance.state is InstanceState.QUARANTINED],
     )
 
 

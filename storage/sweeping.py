@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from storage.audit.events import AuditEvent, AuditEventType, role_actor
+from storage.audit.events import AuditEvent, AuditEventType, Detail, role_actor
 from storage.audit.ledger import append
 from storage.database import Database
 from storage.instances import InstanceStore
@@ -94,5 +94,5 @@ def _revision(path: str) -> int | None:
 
 
 def _event(paths: Sequence[str]) -> AuditEvent:
-    details = {"count": len(paths), "paths": list(paths[:100])}
+    details: dict[str, Detail] = {"count": len(paths), "paths": list(paths[:100])}
     return AuditEvent(AuditEventType.FILES_SWEPT, role_actor("timetable"), details=details)

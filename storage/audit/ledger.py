@@ -168,7 +168,7 @@ def append(session: Session, events: Sequence[AuditEvent]) -> list[LedgerRecord]
     head = _current_head(session)
     added = []
     for event in events:
-        record = _chained(event, head)
+        record = chained(event, head)
         head = Head(record.seq, record.hash)
         added.append(record)
     session.execute(insert(LedgerRow), [{name: getattr(record, name) for name in _FIELDS} for record in added])
@@ -237,7 +237,7 @@ def _rewritten(found: Head, expected: Head) -> Break:
     return Break(expected.seq, BreakKind.REWRITTEN, text)
 
 
-def _chained(event: AuditEvent, head: Head) -> LedgerRecord:
+def chained(event: AuditEvent, head: Head) -> LedgerRecord:
     draft = LedgerRecord(
         seq=head.seq + 1,
         time=_timestamp(event.time),
