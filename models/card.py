@@ -14,7 +14,7 @@ from models import inputs
 
 
 class Logistic(BaseModel):
-    """probability = 1 / (1 + exp(-(slope · logit + offset))), fitted on patients that are neither trained nor tested on."""
+    """probability = 1 / (1 + exp(-(slope · logit + offset))), fitted on patients kept for it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,7 +22,9 @@ class Logistic(BaseModel):
     offset: float = 0.0
 
     def probability(self, logit: NDArray[np.float32] | float) -> NDArray[np.float32]:
-        return (1.0 / (1.0 + np.exp(-(self.slope * np.asarray(logit, dtype=np.float64) + self.offset)))).astype(np.float32)
+        return (1.0 / (1.0 + np.exp(-(self.slope * np.asarray(logit, dtype=np.float64) + self.offset)))).astype(
+            np.float32
+        )
 
 
 class Calibration(BaseModel):
@@ -67,7 +69,8 @@ class ModelCard(BaseModel):
     calibration: Calibration = Calibration()
     thresholds: Thresholds = Thresholds()
     domain: dict[str, tuple[float, float]] = Field(
-        default_factory=dict, description="range of each figure of inputs.domain over the volumes trained and calibrated on"
+        default_factory=dict,
+        description="range of each figure of inputs.domain over the volumes trained and calibrated on",
     )
     data: dict[str, str] = Field(default_factory=dict, description="source → what it is, how it was split, its terms")
     families: dict[str, str] = Field(default_factory=dict, description="edit family → trained or held out")
@@ -94,7 +97,7 @@ class ModelCard(BaseModel):
         return float(self.calibration.study.probability(self.study_logit(image_logits)))
 
     def outside_domain(self, figures: dict[str, float]) -> list[str]:
-        """Plain reasons why images with these figures (from inputs.domain) are unlike what this model was measured on."""
+        """Plain reasons why images with these figures (of inputs.domain) are unlike what the model was measured on."""
         reasons = []
         for name, (low, high) in self.domain.items():
             value = figures.get(name, 0.0)

@@ -1,4 +1,4 @@
-"""A training run on disk: weights, their running average and the optimiser's moments in one safetensors file, no pickle."""
+"""A training run on disk: weights, running average and the optimiser's moments in one safetensors file, no pickle."""
 
 import json
 from dataclasses import dataclass
@@ -25,7 +25,9 @@ class Run:
 
     @classmethod
     def start(cls, network: nn.Module) -> "Run":
-        return cls(0, {key: value.detach().clone() for key, value in network.state_dict().items()}, {"loss": [], "right": []})
+        return cls(
+            0, {key: value.detach().clone() for key, value in network.state_dict().items()}, {"loss": [], "right": []}
+        )
 
     @torch.no_grad()
     def advance(self, network: nn.Module, figures: dict[str, float]) -> None:

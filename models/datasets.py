@@ -59,7 +59,7 @@ def _brain_lgg(folder: Path, cache: Path) -> Iterator[Case]:
                 continue
 
             def decode(files: list[Path] = files) -> NDArray[Any]:
-                return np.stack([cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in files])
+                return np.stack([_grey(path) for path in files])
 
             def masks(files: list[Path] = files) -> NDArray[Any]:
                 return np.stack([_mask(path.with_name(f"{path.name[:3]}-mask.png")) for path in files])
@@ -78,8 +78,14 @@ def _brain_lgg(folder: Path, cache: Path) -> Iterator[Case]:
 def _mask(path: Path) -> NDArray[np.bool_]:
     if not path.is_file():
         return np.zeros((256, 256), dtype=np.bool_)
+    return np.asarray(_grey(path) > 127)
+
+
+def _grey(path: Path) -> NDArray[Any]:
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    return np.asarray(image > 127) if image is not None else np.zeros((256, 256), dtype=np.bool_)
+    if image is None:
+        raise MissingData(f"{path} cannot be decoded; copy it again")
+    return np.asarray(image)
 
 
 def _brain_cheng(folder: Path, cache: Path) -> Iterator[Case]:
@@ -93,12 +99,17 @@ def _brain_cheng(folder: Path, cache: Path) -> Iterator[Case]:
         names = sorted(images)
 
         def decode(names: list[str] = names) -> NDArray[Any]:
-            return np.stack([cv2.imread(str(root / "images" / name), cv2.IMREAD_GRAYSCALE) for name in names])
+            return np.stack([_grey(root / "images" / name) for name in names])
 
         array = _cached(cache / f"cheng-fold{fold}.npy", decode)
         x, y, width, height = np.array([images[name] for name in names]).T
         rows, columns = array.shape[1:]
-        corners = ((y - height / 2) * rows, (x - width / 2) * columns, (y + height / 2) * rows, (x + width / 2) * columns)
+        corners = (
+            (y - height / 2) * rows,
+            (x - width / 2) * columns,
+            (y + height / 2) * rows,
+            (x + width / 2) * columns,
+        )
         yield Case(
             source="brain-cheng",
             patient=f"fold{fold}",
@@ -114,7 +125,7 @@ def _brain_ms(folder: Path, cache: Path) -> Iterator[Case]:
     import nibabel  # only training reads NIfTI
 
     for path in sorted(_need(folder / "brain-ms").glob("*/*.nii.gz")):
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
 
         def decode(image: Any = image) -> NDArray[Any]:
             return np.ascontiguousarray(np.asanyarray(image.dataobj).transpose(2, 1, 0))
@@ -177,7 +188,7 @@ def _need(folder: Path) -> Path:
 
 
 def _cached(path: Path, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-    """The decoded array as a read-only memory map; written under another name first, so that a broken run leaves no half."""
+    """The decoded array as a read-only memory map; renamed into place, so that a broken run leaves no half."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")

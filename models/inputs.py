@@ -1,7 +1,7 @@
 """The one place that turns a volume into input channels, for training and for inference alike.
 
-A network that sees only grey values learns the scanner; what carries over to a scanner never seen are high-pass residuals
-divided by the slice's own robust noise level (Fridrich & Kodovsky 2012, "Rich models for steganalysis": the filters).
+A network that sees only grey values learns the scanner; what carries over to a scanner never seen are high-pass
+residuals divided by the slice's own noise level (filters: Fridrich & Kodovsky 2012, "Rich models for steganalysis").
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ _SAMPLE = 8192  # values that a median is taken from
 def as_volume(volume: NDArray[Any]) -> FloatArray:
     """Make any real array a finite float32 volume (slices, rows, columns).
 
-    A single slice becomes a volume of one. NaN becomes the smallest finite value, infinities the nearest finite extreme.
+    A single slice becomes a volume of one. NaN becomes the smallest finite value, infinities the nearest extreme.
     Raises UnusableVolume when the array has other than 2 or 3 axes, or no pixel.
     """
     array = np.asarray(volume, dtype=np.float32)
@@ -89,7 +89,7 @@ def channels(
     *,
     intensity: tuple[float, float] | None = None,
 ) -> FloatArray:
-    """Input channels of the slices `indices` (all by default): (slices, channels, rows, columns), in the order of CHANNELS.
+    """Input channels of the slices `indices` (all by default), as CHANNELS: (slices, channels, rows, columns).
 
     `volume` comes from `as_volume`. At the ends, and for a single slice, the missing neighbour is the slice itself.
     `intensity` is (offset, scale) of the whole volume where `volume` is only a part of it.
@@ -99,14 +99,17 @@ def channels(
     _, rows, columns = volume.shape
     result = np.empty((len(wanted), len(CHANNELS), rows, columns), dtype=np.float32)
     for place, index in enumerate(wanted):
-        below, centre, above = volume[max(0, index - 1)], volume[index], volume[min(len(volume) - 1, index + 1)]
-        foreground = centre > offset + _FOREGROUND * scale
+        neighbours = max(0, index - 1), index, min(len(volume) - 1, index + 1)
+        below, centre, above = (volume[neighbour] - np.float32(offset) for neighbour in neighbours)
+        foreground = centre > _FOREGROUND * scale
         floor = 1e-3 * scale
         out = result[place]
         for channel, slice_ in enumerate((below, centre, above)):
-            np.clip((slice_ - offset) / scale - 0.5, -1.0, 3.0, out=out[channel])
+            np.clip(slice_ / scale - 0.5, -1.0, 3.0, out=out[channel])
         for channel, kernel in enumerate(_FILTERS.values(), start=3):
-            _normalised(cv2.filter2D(centre, cv2.CV_32F, kernel), foreground, floor, out[channel])
+            _normalised(
+                np.asarray(cv2.filter2D(centre, cv2.CV_32F, kernel), np.float32), foreground, floor, out[channel]
+            )
         energy = cv2.blur(np.abs(out[7]), (7, 7))
         np.log(energy + 0.05, out=out[9])
         _normalised(below - 2.0 * centre + above, foreground, floor, out[10])
@@ -127,9 +130,9 @@ def padding(rows: int, columns: int) -> tuple[int, int]:
 def domain(volume: FloatArray, spacing: tuple[float, float, float] | None) -> dict[str, float]:
     """What kind of images these are, in numbers that can be compared with those a model was trained on.
 
-    `relative_noise` is the median noise level of the slices with tissue, divided by the intensity scale; `smoothness` the
-    ratio of the one-pixel to the 3×3 residual (white noise: about 1, interpolated or filtered images: more); quantiles
-    are of the scaled grey values; `pixel_mm` and `slice_mm` are 0 where unknown.
+    `relative_noise` is the median noise level of the slices with tissue, divided by the intensity scale; `smoothness`
+    the ratio of the one-pixel to the 3×3 residual (white noise: about 1, interpolated or filtered images: more);
+    quantiles are of the scaled grey values; `pixel_mm` and `slice_mm` are 0 where unknown.
     """
     offset, scale = intensity_range(volume)
     chosen = range(len(volume) // 5, max(len(volume) // 5 + 1, len(volume) - len(volume) // 5))

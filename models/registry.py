@@ -1,7 +1,7 @@
 """Which models there are, and how one is loaded: card first, digest next, weights last (safetensors, never pickle)."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +25,9 @@ _PIXELS_AT_ONCE = 16 * 256 * 256  # bounds the memory of a forward pass, whateve
 class SlicePredictions:
     """What a network says of a volume.
 
-    `edit`: probability that a pixel was edited, (slices, rows, columns). `image_logit`: (slices,), uncalibrated; the card
-    turns it into probabilities. `edit_type`: (slices, types, rows, columns), shares of `card.edit_types` that sum to 1,
-    meaningful only where `edit` is high.
+    `edit`: probability that a pixel was edited, (slices, rows, columns). `image_logit`: (slices,), uncalibrated; the
+    card turns it into probabilities. `edit_type`: (slices, types, rows, columns), shares of `card.edit_types` that sum
+    to 1, meaningful only where `edit` is high.
     """
 
     edit: NDArray[np.float32]
@@ -41,7 +41,7 @@ class LoadedModel:
     def __init__(self, card: ModelCard, network: nn.Module, device: str) -> None:
         self.card = card
         self.device = torch.device(device)
-        self._network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self._network = network.eval().to(self.device).to(memory_format=torch.channels_last)
 
     def predict(
         self,
@@ -49,24 +49,29 @@ class LoadedModel:
         spacing: tuple[float, float, float] | None = None,  # noqa: ARG002  networks to come use it
         *,
         batch: int = 8,
+        only: Sequence[int] | None = None,
     ) -> SlicePredictions:
         """Look at every slice of a volume in rescaled units, (slices, rows, columns) in order of position.
 
-        `spacing` is (slices, rows, columns) in mm, None where unknown. `batch` slices go through the network at once, fewer
-        where the matrix is large. Raises UnusableVolume when the matrix is outside what the card covers.
+        `spacing` is (slices, rows, columns) in mm, None where unknown. `batch` slices go through the network at once,
+        fewer where the matrix is large. `only` these slices are looked at, and returned. Raises UnusableVolume when the
+        matrix is outside what the card covers.
         """
         whole = inputs.as_volume(volume)
-        count, rows, columns = whole.shape
+        rows, columns = whole.shape[1:]
         if not self.card.covers(rows, columns):
             raise UnusableVolume(
-                f"matrix {rows}×{columns} is outside {self.card.min_matrix} to {self.card.max_matrix} of {self.card.name}"
+                f"matrix {rows}×{columns} is outside {self.card.min_matrix} to {self.card.max_matrix} of "
+                f"{self.card.name}"
             )
+        wanted = list(range(len(whole)) if only is None else only)
+        count = len(wanted)
         edit = np.empty((count, rows, columns), dtype=np.float32)
         edit_type = np.empty((count, len(self.card.edit_types), rows, columns), dtype=np.float32)
         image = np.empty(count, dtype=np.float32)
         intensity = inputs.intensity_range(whole)
         for chosen in _batches(count, max(1, min(batch, _PIXELS_AT_ONCE // (rows * columns)))):
-            output = self._forward(inputs.channels(whole, chosen, intensity=intensity))
+            output = self._forward(inputs.channels(whole, [wanted[k] for k in chosen], intensity=intensity))
             place = slice(chosen.start, chosen.stop)
             edit[place] = output[0][:, :rows, :columns]
             edit_type[place] = output[1][:, :, :rows, :columns]
@@ -101,13 +106,16 @@ def load(name: str, device: str = "cpu", *, folder: Path = SHIPPED) -> LoadedMod
     card_path, weights_path = folder / "cards" / f"{name}.json", folder / "weights" / f"{name}.safetensors"
     if not card_path.is_file() or not weights_path.is_file():
         known = ", ".join(card.name for card in available(folder)) or "none"
-        raise UnknownModel(f"model {name!r} has no card and weights here (known: {known}); see `scanwarden models list`")
+        raise UnknownModel(
+            f"model {name!r} has no card and weights here (known: {known}); see `scanwarden models list`"
+        )
     card = ModelCard.read(card_path)
     content = weights_path.read_bytes()  # hashed and parsed from the same bytes: no second look at a changed file
     found = hashlib.sha256(content).hexdigest()
     if found != card.digest:
         raise WeightsMismatch(
-            f"weights of {name}: SHA-256 {found[:16]}… is not {card.digest[:16]}… of the card; install the release again"
+            f"weights of {name}: SHA-256 {found[:16]}… is not {card.digest[:16]}… of the card; "
+            "install the release again"
         )
     network = networks.build(card.network, **card.arguments)
     try:

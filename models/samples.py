@@ -6,10 +6,12 @@ Batch k depends on the seed and on k alone, so that any number of workers, and a
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -42,7 +44,12 @@ class PairBatches(Dataset[Batch]):
     """
 
     def __init__(
-        self, cases: Sequence[Case], donors: Sequence[Donor], families: Sequence[str], stages: Sequence[tuple[int, Crops]], seed: int
+        self,
+        cases: Sequence[Case],
+        donors: Sequence[Donor],
+        families: Sequence[str],
+        stages: Sequence[tuple[int, Crops]],
+        seed: int,
     ) -> None:
         self._cases: dict[str, list[Case]] = defaultdict(list)
         for case in cases:
@@ -133,7 +140,7 @@ class PairBatches(Dataset[Batch]):
 
 
 def _slab(case: Case, size: int, rng: np.random.Generator) -> tuple[FloatArray, Mask]:
-    """One or three neighbouring slices and their lesions, somewhat larger than the crop, flipped and turned at random."""
+    """One or three neighbouring slices and their lesions, larger than the crop, flipped and turned at random."""
     count, rows, columns = case.images.shape
     index = int(rng.integers(count))
     alone = case.separate or rng.random() < 0.12
@@ -174,7 +181,7 @@ def _window(region: Mask, size: int, rng: np.random.Generator) -> tuple[int, int
     return corner[0], corner[1]
 
 
-def _cut(array, corner, size):  # type: ignore[no-untyped-def]
+def _cut(array: NDArray[Any], corner: tuple[int, int], size: int) -> NDArray[Any]:
     part = array[:, corner[0] : corner[0] + size, corner[1] : corner[1] + size]
     short = [(0, 0), (0, size - part.shape[1]), (0, size - part.shape[2])]
     return np.ascontiguousarray(np.pad(part, short, mode="edge") if any(pair[1] for pair in short) else part)

@@ -29,7 +29,7 @@ _FIXED: dict[tuple[str, str], Split] = {
 
 
 def split_of(source: str, patient: str) -> Split:
-    """The split of a patient (for `brain-cheng`: of a patient-wise fold); patients without a fixed place go by a hash."""
+    """The split of a patient (of `brain-cheng`: a patient-wise fold); patients without a fixed place go by a hash."""
     fixed = _FIXED.get((source, patient))
     if fixed is not None:
         return fixed

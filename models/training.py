@@ -25,7 +25,7 @@ from models.tampering.families import TRAINED
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training run. `stages` are (steps, crop size in pixels, pairs in a batch); runs with equal fields are one run."""
+    """One training run. `stages` are (steps, crop size in pixels, pairs in a batch)."""
 
     data: Path
     output: Path
@@ -63,7 +63,9 @@ def train(config: TrainingConfig, *, stop_after: int | None = None, quiet: bool 
     chosen = [case for case in cases if case.split is Split.TRAIN]
     found = donors.of_cases(chosen, np.random.default_rng(config.seed))
     stages = [(steps, Crops(size, pairs)) for steps, size, pairs in config.stages]
-    return fit(config, PairBatches(chosen, found, config.families, stages, config.seed), stop_after=stop_after, quiet=quiet)
+    return fit(
+        config, PairBatches(chosen, found, config.families, stages, config.seed), stop_after=stop_after, quiet=quiet
+    )
 
 
 def fit(config: TrainingConfig, batches: PairBatches, *, stop_after: int | None = None, quiet: bool = False) -> Path:
@@ -82,12 +84,14 @@ def fit(config: TrainingConfig, batches: PairBatches, *, stop_after: int | None 
                 group["lr"] = _rate(config, run.step)
             figures = _step(network, optimiser, batch, bfloat16=config.bfloat16)
             run.advance(network, figures)
-            progress.update(task, completed=run.step, loss=f"loss {run.recent('loss'):.3f}  right {run.recent('right'):.3f}")
+            progress.update(
+                task, completed=run.step, loss=f"loss {run.recent('loss'):.3f}  right {run.recent('right'):.3f}"
+            )
             if run.step % config.checkpoint_every == 0 or run.step == last:
                 checkpoint.save(path, run, network, optimiser, config.identity())
                 draw_curves(run.history, config.output / "curves.png")
                 if quiet:
-                    print(run.step, f"{run.recent('loss'):.4f} {run.recent('right'):.4f}", flush=True)  # noqa: T201
+                    print(run.step, f"{run.recent('loss'):.4f} {run.recent('right'):.4f}", flush=True)
     save_file({key: value.contiguous() for key, value in run.average.items()}, config.output / "weights.safetensors")
     return config.output
 
@@ -106,7 +110,9 @@ def losses(output: NetworkOutput, mask: Tensor, edit_type: Tensor, label: Tensor
     image = functional.binary_cross_entropy_with_logits(output.image, label.float())
     total = 2.0 * pixel + image
     if edited.any():
-        per_pixel = functional.cross_entropy(output.edit_type[edited], _types(mask[edited], edit_type[edited]), ignore_index=-1)
+        per_pixel = functional.cross_entropy(
+            output.edit_type[edited], _types(mask[edited], edit_type[edited]), ignore_index=-1
+        )
         total = total + 0.5 * dice.mean() + 0.3 * per_pixel
     right = ((output.image > 0) == edited).float().mean()
     return total, right

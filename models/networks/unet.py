@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from models.networks.output import NetworkOutput
 
-_EVIDENCE = (8, 32, 128)  # pixels: the mean of so many strongest ones; counts, not shares, so that crops and slices agree
+# The mean of so many strongest pixels: counts, not shares, so that crops and whole slices agree.
+_EVIDENCE = (8, 32, 128)
 
 
 class _Block(nn.Module):
@@ -30,17 +31,13 @@ class _Block(nn.Module):
 
 
 class EditUNet(nn.Module):
-    """Input (slices, channels, rows, columns) with rows and columns multiples of 16; about 1.2 M parameters at width 16."""
+    """Input (slices, channels, rows, columns), rows and columns multiples of 16; 1.2 M parameters at width 16."""
 
     def __init__(self, channels: int, width: int = 16, types: int = 3) -> None:
         super().__init__()
         widths = [width, 2 * width, 4 * width, 8 * width, 8 * width]
-        self.down = nn.ModuleList(
-            [_Block(a, b) for a, b in zip([channels, *widths[:-1]], widths, strict=True)]
-        )
-        self.up = nn.ModuleList(
-            [_Block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)]
-        )
+        self.down = nn.ModuleList([_Block(a, b) for a, b in zip([channels, *widths[:-1]], widths, strict=True)])
+        self.up = nn.ModuleList([_Block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)])
         self.pixel = nn.Conv2d(width, 1 + types, 1)
         self.image = nn.Sequential(
             nn.Linear(len(_EVIDENCE) + 2 * widths[-1], 32), nn.ReLU(inplace=True), nn.Linear(32, 1)

@@ -8,11 +8,14 @@ from models.tampering.material import Donor, FloatArray, Mask, Material, slow_fi
 
 
 def poisson_clone(slab: FloatArray, mask: Mask, material: Material, rng: np.random.Generator) -> FloatArray:
-    """A lesion of another patient, resampled into the region and cloned into its rim; painted where no donor is given."""
+    """A lesion of another patient, resampled into the region and cloned into its rim; painted where none is given."""
     if not material.donors:
         donor = painted(slab, mask, material, rng)
     else:
-        donor = _fitted(material.donors[int(rng.integers(len(material.donors)))], mask, rng) * material.scale + material.offset
+        donor = (
+            _fitted(material.donors[int(rng.integers(len(material.donors)))], mask, rng) * material.scale
+            + material.offset
+        )
     result = slab.copy()
     for index in np.flatnonzero(mask.any(axis=(1, 2))):
         if material.donors and rng.random() < 0.3:  # pasted with a level shift only
@@ -31,7 +34,9 @@ def painted(slab: FloatArray, mask: Mask, material: Material, rng: np.random.Gen
     anatomy = np.stack([cv2.GaussianBlur(plane, (0, 0), spread) for plane in slab])
     inside = anatomy * (1 - float(rng.uniform(0.3, 0.9)) * profile) + float(np.median(slab[mask])) * profile * 0.6
     inside = inside + level * profile * (1 + 0.25 * slow_field(slab.shape, 10, rng))
-    texture = smooth_noise(slab.shape, float(rng.uniform(0.4, 1.5)), rng) * material.noise * float(rng.uniform(0.2, 1.3))
+    texture = (
+        smooth_noise(slab.shape, float(rng.uniform(0.4, 1.5)), rng) * material.noise * float(rng.uniform(0.2, 1.3))
+    )
     return np.where(mask, inside + texture, slab).astype(np.float32)
 
 
@@ -59,7 +64,9 @@ def _fitted(donor: Donor, mask: Mask, rng: np.random.Generator) -> FloatArray:
     _, rows, columns = np.nonzero(mask)
     planes, donor_rows, donor_columns = np.nonzero(donor.mask)
     height, width = np.ptp(donor_rows) + 1, np.ptp(donor_columns) + 1
-    zoom = float(np.clip(max(height, width) / (max(np.ptp(rows), np.ptp(columns)) + 1), 0.4, 2.5)) * rng.uniform(0.8, 1.1)
+    zoom = float(np.clip(max(height, width) / (max(np.ptp(rows), np.ptp(columns)) + 1), 0.4, 2.5)) * rng.uniform(
+        0.8, 1.1
+    )
     turn = rng.uniform(-np.pi, np.pi) if rng.random() < 0.5 else rng.uniform(-0.3, 0.3)
     matrix = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     centre = np.array([(columns.min() + columns.max()) / 2.0, (rows.min() + rows.max()) / 2.0])

@@ -3,12 +3,16 @@
 A detector that is not shown these learns the pipeline instead of the tampering.
 """
 
+# ruff: noqa: ARG001  every step maker has the same signature
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from models.tampering.material import FloatArray, Mask, Material
 
@@ -78,8 +82,8 @@ def _through_jpeg(plane: FloatArray, material: Material, quality: int) -> FloatA
     span = 1.6 * material.scale
     grey = np.clip((plane - material.offset) / span * 255.0, 0, 255).astype(np.uint8)
     _, encoded = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
-    return decoded.astype(np.float32) / 255.0 * span + material.offset
+    decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), dtype=np.float32)
+    return np.asarray(decoded / 255.0 * span + material.offset, dtype=np.float32)
 
 
 def _gain(material: Material, rng: np.random.Generator) -> tuple[Step, float]:
@@ -90,7 +94,7 @@ def _gain(material: Material, rng: np.random.Generator) -> tuple[Step, float]:
         scaled = np.clip((slab - material.offset) / (1.6 * material.scale), 0, 1) ** gamma
         if coarse:
             scaled = np.rint(scaled * 255.0) / 255.0
-        return (scaled * (1.6 * material.scale * gain) + material.offset).astype(np.float32)
+        return np.asarray(scaled * (1.6 * material.scale * gain) + material.offset, dtype=np.float32)
 
     return window, 1.0
 
@@ -106,10 +110,10 @@ def _zoom(material: Material, rng: np.random.Generator) -> tuple[Step, float]:
     return partial(_planes, lambda plane: _resized(plane, factor, interpolation)), factor
 
 
-def _resized(plane, factor, interpolation):  # type: ignore[no-untyped-def]
+def _resized(plane: NDArray[Any], factor: float, interpolation: int) -> NDArray[Any]:
     size = (max(2, round(plane.shape[1] * factor)), max(2, round(plane.shape[0] * factor)))
-    return cv2.resize(plane, size, interpolation=interpolation)
+    return np.asarray(cv2.resize(plane, size, interpolation=interpolation))
 
 
-def _planes(step: Step, slab: FloatArray) -> FloatArray:
-    return np.stack([step(plane) for plane in slab]).astype(np.float32)
+def _planes(step: Callable[[FloatArray], Any], slab: FloatArray) -> FloatArray:
+    return np.asarray([step(plane) for plane in slab], dtype=np.float32)

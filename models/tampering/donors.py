@@ -1,4 +1,4 @@
-"""Lesions of real patients to clone into others: from masks and boxes where a source has them, from bright tissue where not."""
+"""Lesions of real patients to clone into others: from masks and boxes, and from bright tissue where there are none."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def of_cases(cases: Sequence[Case], rng: np.random.Generator, limit: int = 400) 
 
 
 def of_volume(volume: NDArray[Any]) -> list[Donor]:
-    """Bright, compact regions inside the head of a series without marks: what a lesion on FLAIR or after contrast looks like."""
+    """Bright, compact regions inside a head without marks: what a lesion on FLAIR or after contrast looks like."""
     work = inputs.as_volume(volume)
     offset, scale = inputs.intensity_range(work)
     found = []

@@ -1,6 +1,7 @@
 """The registry of edit families: a new one is a function (slab, mask, material, rng) → slab, and an entry here.
 
-A slab is (slices, rows, columns) float32 in stored units, a little larger than the edit; only what lies in the mask is kept.
+A slab is (slices, rows, columns) float32 in stored units, a little larger than the edit; only what lies in the mask
+is kept.
 """
 
 from collections.abc import Callable

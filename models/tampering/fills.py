@@ -26,7 +26,8 @@ def _pyramid(weighted: FloatArray, weight: FloatArray) -> FloatArray:
         return np.where(weight > 1e-6, weighted / np.maximum(weight, 1e-6), mean).astype(np.float32)
     half = ((columns + 1) // 2, (rows + 1) // 2)
     coarse = _pyramid(
-        cv2.resize(weighted, half, interpolation=cv2.INTER_AREA), cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
+        np.asarray(cv2.resize(weighted, half, interpolation=cv2.INTER_AREA), dtype=np.float32),
+        np.asarray(cv2.resize(weight, half, interpolation=cv2.INTER_AREA), dtype=np.float32),
     )
     spread = cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_LINEAR)
     share = np.minimum(weight, 1.0)

@@ -15,7 +15,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Donor:
-    """A lesion cut out of another patient: `image` (slices, rows, columns) scaled to tissue 0..1, `mask` of the same shape."""
+    """A lesion of another patient: `image` (slices, rows, columns) scaled to tissue 0..1, `mask` of the same shape."""
 
     image: FloatArray
     mask: Mask
@@ -23,7 +23,7 @@ class Donor:
 
 @dataclass(frozen=True)
 class Material:
-    """What a family may know of the scan: `offset` and `scale` of its grey values, its `noise` level (stored units), donors."""
+    """What a family may know of the scan: `offset`, `scale` and `noise` of its stored values, and donors."""
 
     offset: float
     scale: float

@@ -57,7 +57,9 @@ def draw(
         plane = int(middle) if attempt < _TRIES // 2 else int(rng.integers(len(volume)))
         candidates = cv2.erode(tissue[plane].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         if prefer == "bright" and candidates.any():
-            inner = cv2.erode(tissue[plane].astype(np.uint8), np.ones((3, 3), np.uint8), iterations=round(10 * size)) > 0
+            inner = (
+                cv2.erode(tissue[plane].astype(np.uint8), np.ones((3, 3), np.uint8), iterations=round(10 * size)) > 0
+            )
             if inner.any():
                 candidates = inner & (blurred[plane] >= np.percentile(blurred[plane][inner], 95))
         rows, columns = np.nonzero(candidates)

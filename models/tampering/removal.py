@@ -1,5 +1,10 @@
 """Families that take a lesion away: the hole is filled with what healthy tissue could look like."""
 
+# ruff: noqa: ARG001  every family has the same signature
+
+from collections.abc import Callable
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -19,13 +24,17 @@ def navier_stokes(slab: FloatArray, mask: Mask, material: Material, rng: np.rand
 
 def smooth_fill(slab: FloatArray, mask: Mask, material: Material, rng: np.random.Generator) -> FloatArray:
     """A harmonic fill with a little invented tissue texture."""
-    filled = _planewise(slab, mask, lambda plane, hole: fills.harmonic(cv2.blur(plane, (3, 3)), hole))
-    texture = smooth_noise(slab.shape, float(rng.uniform(0.8, 3.0)), rng) * material.noise * float(rng.uniform(0.0, 2.0))
+    filled = _planewise(
+        slab, mask, lambda plane, hole: fills.harmonic(np.asarray(cv2.blur(plane, (3, 3)), np.float32), hole)
+    )
+    texture = (
+        smooth_noise(slab.shape, float(rng.uniform(0.8, 3.0)), rng) * material.noise * float(rng.uniform(0.0, 2.0))
+    )
     return np.where(mask, filled + texture, slab).astype(np.float32)
 
 
 def crossfade(slab: FloatArray, mask: Mask, material: Material, rng: np.random.Generator) -> FloatArray:
-    """CT-GAN's removal (Mirsky 2019): a Gaussian cross-fade into other tissue, here resampled tissue of the same scan."""
+    """CT-GAN's removal (Mirsky 2019): a Gaussian cross-fade into other tissue, here of the same scan."""
     other = _shifted(slab, mask, rng)
     other = np.stack([cv2.GaussianBlur(plane, (0, 0), float(rng.uniform(0.6, 2.0))) for plane in other])
     weight = mask.astype(np.float32)
@@ -47,7 +56,7 @@ def exemplar(slab: FloatArray, mask: Mask, material: Material, rng: np.random.Ge
     return _planewise(slab, mask, fills.membrane_clone, (first * choice + second * (1 - choice)).astype(np.float32))
 
 
-def _planewise(slab, mask, fill, *more):  # type: ignore[no-untyped-def]
+def _planewise(slab: FloatArray, mask: Mask, fill: Callable[..., Any], *more: FloatArray) -> FloatArray:
     result = slab.copy()
     for index in np.flatnonzero(mask.any(axis=(1, 2))):
         result[index] = fill(slab[index], *(other[index] for other in more), mask[index])
@@ -55,7 +64,7 @@ def _planewise(slab, mask, fill, *more):  # type: ignore[no-untyped-def]
 
 
 def _shifted(slab: FloatArray, mask: Mask, rng: np.random.Generator) -> FloatArray:
-    """The slab moved so that other tissue lies over the mask, with a chance of a mirror, a turn and a change of size."""
+    """The slab moved so that other tissue lies over the mask; sometimes mirrored, turned or resized."""
     _, rows, columns = np.nonzero(mask)
     size = max(rows.max() - rows.min(), columns.max() - columns.min()) + 1
     centre = np.array([(columns.min() + columns.max()) / 2.0, (rows.min() + rows.max()) / 2.0])
@@ -75,7 +84,7 @@ def _shifted(slab: FloatArray, mask: Mask, rng: np.random.Generator) -> FloatArr
             matrix = matrix @ np.diag([-1.0, 1.0])
         affine = np.hstack([matrix, (target - matrix @ centre)[:, np.newaxis]]).astype(np.float32)
         interpolation = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
-        moved = np.stack(
+        moved = np.asarray(
             [
                 cv2.warpAffine(
                     plane,
@@ -85,7 +94,8 @@ def _shifted(slab: FloatArray, mask: Mask, rng: np.random.Generator) -> FloatArr
                     borderMode=cv2.BORDER_REFLECT,
                 )
                 for plane in slab
-            ]
+            ],
+            dtype=np.float32,
         )
         rim = np.stack([cv2.dilate(plane.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0 for plane in mask]) & ~mask
         cost = float(np.abs(moved - slab)[rim].mean()) if rim.any() else 0.0

@@ -1,5 +1,7 @@
 """Families that make a region anew without a claim about a tumour: what remains is the trace of the tool."""
 
+# ruff: noqa: ARG001  every family has the same signature
+
 import cv2
 import numpy as np
 
@@ -15,7 +17,10 @@ def resampled(slab: FloatArray, mask: Mask, material: Material, rng: np.random.G
     if rng.random() < 0.5:
         factor = float(rng.uniform(0.4, 0.85))
         small = (max(2, round(size[0] * factor)), max(2, round(size[1] * factor)))
-        planes = [cv2.resize(cv2.resize(plane, small, interpolation=cv2.INTER_AREA), size, interpolation=interpolation) for plane in slab]
+        planes = [
+            cv2.resize(cv2.resize(plane, small, interpolation=cv2.INTER_AREA), size, interpolation=interpolation)
+            for plane in slab
+        ]
         return np.stack(planes)
     turn, zoom, shift = rng.uniform(-0.08, 0.08), rng.uniform(0.95, 1.05), rng.uniform(0.2, 0.8, size=2)
     _, rows, columns = np.nonzero(mask)

@@ -9,7 +9,7 @@ from models.tampering.material import FloatArray, Mask, Material, smooth_noise
 def touch_up(
     genuine: FloatArray, edited: FloatArray, mask: Mask, material: Material, rng: np.random.Generator
 ) -> FloatArray:
-    """Noise of matched strength on the edit: white, blurred to the scan's grain, or copied from elsewhere in the scan."""
+    """Noise of matched strength on the edit: white, blurred to the scan's grain, or copied from the scan."""
     kind = int(rng.integers(3))
     if kind == 2:
         noise = _copied_residual(genuine, mask, rng)

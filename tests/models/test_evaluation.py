@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import calibration, registry
+from models.datasets import Case
+from models.evaluation import report, tables
+from models.figures import auc, calibration_error, f1, interval, sensitivity_at, upper_bound
+from models.splits import Split
+from models.tampering.families import FAMILIES
+from models.tampering.phantom import phantom_volume
+from models.trials import Plan, Trials, run
+
+scores = st.lists(st.floats(-5, 5), min_size=1, max_size=30)
+
+
+@given(positive=scores, negative=scores)
+def test_auc_counts_the_pairs_in_the_right_order(positive: list[float], negative: list[float]) -> None:
+    pairs = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
+    assert auc(positive, negative) == pytest.approx(np.mean(pairs))
+
+
+def test_measures_of_known_cases() -> None:
+    assert np.isnan(auc([], [1.0]))
+    assert sensitivity_at([5.0, 0.0], list(range(100)), 0.05) == 0
+    assert sensitivity_at([99.5, 0.0], [float(k) for k in range(100)], 0.05) == 0.5
+    np.testing.assert_allclose(f1(np.array([[2, 2, 2], [0, 0, 0], [3, 0, 0]])), [0.5, 0, 1])
+    assert upper_bound(0, 59) == pytest.approx(0.05, abs=0.001)  # the rule of three
+    assert upper_bound(0, 0) == 1
+    assert calibration_error(np.array([0.95, 0.95]), np.array([True, True])) == pytest.approx(0.05)
+    low, high = interval(["a", "b"], lambda chosen: float(chosen.mean()), seed=1)
+    assert (low, high) == (0, 1)
+
+
+@pytest.fixture(scope="module")
+def trials(published: Path) -> Trials:
+    model = registry.load("untrained", folder=published)
+    cases = [
+        Case("series", name, name, Split.TEST, phantom_volume(np.random.default_rng(seed), 5, 96), (3.0, 1.0, 1.0))
+        for seed, name in enumerate(("one", "two"))
+    ]
+    cases.append(
+        Case("singles", "three", "three", Split.TEST, phantom_volume(np.random.default_rng(5), 4, 96), separate=True)
+    )
+    made = Trials()
+    for part in run(model, cases, tuple(FAMILIES), (), Plan(native_edits=1, single_genuine=4, single_edits=2), seed=1):
+        made.slices += part.slices
+        made.studies += part.studies
+    return made
+
+
+def test_the_report_counts_every_family_and_source(trials: Trials, published: Path) -> None:
+    card = registry.available(published)[0]
+    figures = report(trials, card)
+    assert set(figures["families"]) == set(FAMILIES)
+    assert set(figures["sources"]) == {"series", "singles"}
+    assert figures["genuine_slices"] == 14
+    assert figures["studies"]["all"]["genuine"] == 2
+    assert 0 <= figures["overall"]["auc"] <= 1
+    assert len(tables(figures)) == 3
+
+
+def test_the_same_seed_gives_the_same_report(trials: Trials, published: Path) -> None:
+    model = registry.load("untrained", folder=published)
+    case = Case("series", "one", "one", Split.TEST, phantom_volume(np.random.default_rng(0), 5, 96), (3.0, 1.0, 1.0))
+    again = next(run(model, [case], tuple(FAMILIES), (), Plan(native_edits=1), seed=1))
+    first = [trial.logit for trial in trials.slices if trial.patient == "one"]
+    np.testing.assert_allclose([trial.logit for trial in again.slices], first, atol=1e-4)
+
+
+def test_no_genuine_series_of_the_calibration_patients_reaches_suspect(trials: Trials) -> None:
+    fitted = calibration.fit(trials, run=3)
+    chosen = calibration.thresholds(trials, fitted)
+    genuine = [trial.logit for trial in trials.studies if trial.family is None]
+    assert (fitted.study.probability(np.array(genuine)) < chosen.suspect).all()
+    assert chosen.review <= chosen.suspect
+    assert min(chosen.slice, chosen.review) >= 0.5

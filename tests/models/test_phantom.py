@@ -1,0 +1,36 @@
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from models.tampering.phantom import make_phantom_study, phantom_volume
+
+
+def test_the_same_seed_gives_the_same_head() -> None:
+    first, second = (phantom_volume(np.random.default_rng(1), slices=3, matrix=64) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_lesion_is_brighter_than_the_head_without_it() -> None:
+    without, with_lesion = (phantom_volume(np.random.default_rng(1), 8, 96, lesion=lesion) for lesion in (False, True))
+    assert (with_lesion.astype(int) - without).max() > 100
+
+
+def test_the_series_is_one_series_in_order_with_its_geometry(study: Path) -> None:
+    headers = [pydicom.dcmread(path) for path in sorted(study.glob("*.dcm"))]
+    assert len({header.SeriesInstanceUID for header in headers}) == 1
+    assert [header.ImagePositionPatient[2] for header in headers] == [0, 3, 6, 9, 12, 15]
+    assert {(header.Modality, header.BodyPartExamined, str(header.PatientName)) for header in headers} == {
+        ("MR", "BRAIN", "PHANTOM^SCANWARDEN")
+    }
+
+
+@pytest.mark.peers
+def test_dciodvfy_finds_no_error_in_the_phantom(study: Path, tmp_path: Path, program: Callable[..., str]) -> None:
+    verifier = program("/usr/bin/dciodvfy", "dicom3tools")
+    for path in make_phantom_study(tmp_path, np.random.default_rng(0), slices=2, matrix=64, lesion=True):
+        said = subprocess.run([verifier, "-new", str(path)], capture_output=True, text=True, check=False)
+        assert "Error" not in said.stdout + said.stderr
