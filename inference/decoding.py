@@ -4,7 +4,6 @@ Nothing is allocated before the header's claim is checked: native pixel data mus
 have the matrix that the header promises.
 """
 
-import logging
 import warnings
 from collections.abc import Iterator
 
@@ -34,9 +33,6 @@ _J2K = (
 )  # fmt: skip
 _DEPTHS = (8, 16, 32)
 
-# A decoder's traceback says nothing that our error does not say, and it would go to standard error.
-logging.getLogger("pydicom").addFilter(lambda record: not record.exc_info)
-
 
 def refuse_unreadable(instance: Instance, max_voxels: int) -> None:
     """Check what the header alone shows, before any byte of pixels is read.
@@ -54,13 +50,13 @@ def refuse_unreadable(instance: Instance, max_voxels: int) -> None:
             f"{instance.name}: {allocated} bits allocated, {stored} stored, high bit {high} is no known depth"
         )
     voxels = instance.rows * instance.columns * len(instance.frames)
-    syntax = UID(instance.transfer_syntax)
+    syntax = _syntax(instance)
     needed = voxels * allocated // 8
     if not syntax.is_transfer_syntax:
         raise UndecodablePixelData(
             f"{instance.name}: transfer syntax {syntax} is unknown; ask the sender for another one"
         )
-    if not syntax.is_compressed:
+    if not syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
         held = instance.file.stat().st_size
         if held < needed:
             raise _too_short(instance, needed, held)
@@ -95,7 +91,7 @@ def _decode(instance: Instance) -> Iterator[NDArray[np.float32]]:
     if "PixelData" not in dataset:
         raise IncompleteHeader(f"{instance.name}: an image without Pixel Data; ask the sender to resend it")
     if "TransferSyntaxUID" not in dataset.file_meta:
-        dataset.file_meta.TransferSyntaxUID = UID(instance.transfer_syntax)
+        dataset.file_meta.TransferSyntaxUID = _syntax(instance)
     padding = _padding(dataset)
     shape = (instance.rows, instance.columns)
     for frame, stored in zip(instance.frames, _stored(dataset, instance), strict=True):
@@ -113,14 +109,18 @@ def _decode(instance: Instance) -> Iterator[NDArray[np.float32]]:
         yield rescaled
 
 
+def _syntax(instance: Instance) -> UID:
+    return UID(instance.transfer_syntax, validation_mode=pydicom.config.IGNORE)
+
+
 def _stored(dataset: Dataset, instance: Instance) -> Iterator[NDArray[np.generic]]:
-    syntax = UID(instance.transfer_syntax)
+    syntax = _syntax(instance)
     decoder = get_decoder(syntax)
     if not syntax.is_encapsulated:
         needed = instance.rows * instance.columns * len(instance.frames) * instance.bits[0] // 8
         if len(dataset.PixelData) < needed:
             raise _too_short(instance, needed, len(dataset.PixelData))
-        for frame, _ in decoder.iter_array(dataset, raw=True):
+        for frame, _ in decoder.iter_array(dataset, raw=True, correct_unused_bits=False):
             yield frame
         return
     for held in pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=len(instance.frames)):
@@ -183,7 +183,7 @@ def _within_bits(stored: NDArray[np.generic], instance: Instance) -> NDArray[np.
     allocated, bits, high, signed = instance.bits
     if bits == allocated:
         return stored
-    low = high + 1 - bits if not UID(instance.transfer_syntax).is_encapsulated else 0
+    low = high + 1 - bits if not _syntax(instance).is_encapsulated else 0
     unsigned = stored.view(np.dtype(f"{stored.dtype.byteorder.replace('|', '=')}u{stored.dtype.itemsize}"))
     values = (unsigned.astype(np.int64) >> low) & ((1 << bits) - 1)
     return np.where(values >> (bits - 1), values - (1 << bits), values) if signed else values

@@ -4,6 +4,7 @@ Everything that later steps need is read here once, into plain typed values: a v
 or a matrix that is absent is an error. Real headers break the standard in many ways, and none of them may stop a study.
 """
 
+import logging
 import math
 import warnings
 import zlib
@@ -14,10 +15,13 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from inference.errors import DamagedFile, IncompleteHeader, NotDicom, TooLarge
+
+# pydicom logs the values that it stumbles over, patients' names among them, and the tracebacks of decoders: neither is
+# for a log, and our errors say the same in words.
+logging.getLogger("pydicom").addFilter(lambda _: False)
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _DOCUMENTS = tuple(
@@ -124,12 +128,8 @@ def refuse_deflated_excess(file: Path, limit: int) -> None:
 
 
 def _header(file: Path) -> Dataset:
-    try:
-        meta = pydicom.filereader.read_file_meta_info(file)
-        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            refuse_deflated_excess(file, _HEADER_LIMIT)
-    except (InvalidDicomError, OSError, ValueError, KeyError, AttributeError, EOFError, TypeError, NotImplementedError):
-        pass  # no preamble: the next attempt says what it is
+    if _syntax_named_in_meta(file) == DeflatedExplicitVRLittleEndian:
+        refuse_deflated_excess(file, _HEADER_LIMIT)
     try:
         dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
     except Exception as fault:
@@ -141,6 +141,13 @@ def _header(file: Path) -> Dataset:
     if "SOPClassUID" not in dataset and "SOPInstanceUID" not in dataset and not dataset.file_meta:
         raise NotDicom(f"{file.name}: not a DICOM file")
     return dataset
+
+
+def _syntax_named_in_meta(file: Path) -> str:
+    try:
+        return _text(pydicom.filereader.read_file_meta_info(file), "TransferSyntaxUID")
+    except Exception:  # noqa: BLE001  no meta information, or damaged: reading the whole says which
+        return ""
 
 
 def _has_preamble(file: Path) -> bool:

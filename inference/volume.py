@@ -280,7 +280,7 @@ def _stack(series_uid: str, group: list[Member]) -> Stack:
         pairs = [(members[place], members[place + 1]) for place in np.flatnonzero(twice)]
         problem = Problem(
             ProblemKind.SAME_PLACE,
-            f"{len(pairs)} pair(s) of slices lie at one place, and nothing says which is the image",
+            f"{_slices(len(pairs), 'lies', 'lie')} where another one lies; nothing says which is true",
             tuple(dict.fromkeys(member[0].sop_instance_uid for pair in pairs for member in pair)),
         )
         return Stack(series_uid, members, None, (problem,))
@@ -294,7 +294,8 @@ def _distances(members: Sequence[Member], geometry: Geometry) -> Iterator[Proble
         where = ", ".join(f"{gap.distance:.1f} mm after slice {gap.after + 1}" for gap in geometry.gaps[:3])
         yield Problem(
             ProblemKind.MISSING_SLICES,
-            f"{missing} slice(s) are missing from a stack of {len(members)} at {geometry.spacing[0]:.2f} mm ({where})",
+            f"{_slices(missing, 'is', 'are')} missing from a stack of {len(members)} "
+            f"at {geometry.spacing[0]:.2f} mm ({where})",
             tuple(
                 dict.fromkeys(
                     members[at][0].sop_instance_uid for gap in geometry.gaps for at in (gap.after, gap.after + 1)
@@ -307,6 +308,10 @@ def _distances(members: Sequence[Member], geometry: Geometry) -> Iterator[Proble
             ProblemKind.UNEQUAL_SPACING,
             f"slices lie {distances.min():.2f} to {distances.max():.2f} mm apart",
         )
+
+
+def _slices(count: int, one: str, many: str) -> str:
+    return f"1 slice {one}" if count == 1 else f"{count:,} slices {many}"
 
 
 def _unplaced(series_uid: str, group: list[Member]) -> Stack:
