@@ -1,0 +1,178 @@
+"""Commands about the networks: what there is, tampered studies for trials, training, release and evaluation."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from gateway.cli.options import JsonOption, answers, fail
+
+app = typer.Typer(no_args_is_help=True)
+
+DataOption = Annotated[
+    Path,
+    typer.Option("--data", envvar="SCANWARDEN_DATA", help="Folder of the images, laid out as docs/models.md says."),
+]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder for checkpoints, curves and decoded images.")]
+
+
+@app.command("list")
+def list_models(as_json: JsonOption = False) -> None:
+    """Every model: its version, what it covers, and whether its weights are those of its card (1 when any is not)."""
+    from models import registry
+    from models.errors import ModelsError
+
+    rows = []
+    for card in registry.available():
+        try:
+            registry.verify(card.name)
+            fault = None
+        except ModelsError as error:
+            fault = str(error)
+        rows.append(
+            {
+                "name": card.name,
+                "version": card.version,
+                "task": card.task,
+                "network": card.network,
+                "modalities": list(card.modalities),
+                "body_parts": list(card.body_parts),
+                "digest": card.digest,
+                "licence": card.licence,
+                "weights_match": fault is None,
+                "fault": fault,
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        table = Table("model", "version", "task", "covers", "licence", "SHA-256", "weights")
+        for row in rows:
+            covers = f"{', '.join(row['modalities'])}: {', '.join(row['body_parts'])}"  # type: ignore[arg-type]
+            state = "match the card" if row["weights_match"] else f"[bold red]{row['fault']}[/]"
+            table.add_row(
+                str(row["name"]),
+                str(row["version"]),
+                str(row["task"]),
+                covers,
+                str(row["licence"]),
+                str(row["digest"])[:16],
+                state,
+            )
+        answers.print(table)
+    raise typer.Exit(0 if all(row["weights_match"] for row in rows) else 1)
+
+
+def tamper(
+    input_folder: Annotated[Path, typer.Argument(help="Folder with the DICOM files of one study.")],
+    output_folder: Annotated[Path, typer.Argument(help="Folder for the tampered copy; new, or empty.")],
+    family: Annotated[str, typer.Option("--family", help="Edit family; --family help lists them.")],
+    seed: Annotated[int, typer.Option("--seed", help="The same seed makes the same edit.")] = 1,
+    new_uids: Annotated[
+        bool, typer.Option("--new-uids", help="Give the copy its own UIDs, so that it can stand beside the original.")
+    ] = False,
+) -> None:
+    """Write a copy of a study with one region edited and every header kept, for trials and exercises."""
+    import numpy as np
+
+    from models.tampering.families import FAMILIES
+    from models.tampering.study import tamper_study
+
+    if family == "help":
+        table = Table("family", "what it claims", "trained on")
+        for each in FAMILIES.values():
+            table.add_row(each.name, each.edit_type.value, "yes" if each.trained else "no, kept for tests")
+        answers.print(table)
+        return
+    if not input_folder.is_dir():
+        fail(f"{input_folder} is not a folder; name one with the DICOM files of a study")
+    if output_folder.exists() and any(output_folder.iterdir()):
+        fail(f"{output_folder} is not empty; name a new folder, so that no genuine file is overwritten")
+    with _plain_faults():
+        made = tamper_study(input_folder, output_folder, family, np.random.default_rng(seed), new_uids=new_uids)
+    answers.print(
+        f"{made.edit_type.value} by {made.family}: {len(made.edited)} slices of series {made.series_uid} edited\n"
+        f"study {made.study_uid} in {output_folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def train(
+    name: Annotated[str, typer.Argument(help="The model's name; a run of this name that was stopped goes on.")],
+    data: DataOption,
+    runs: RunsOption = Path("runs"),
+    steps: Annotated[
+        str, typer.Option("--stages", help="steps:crop:pairs, comma-separated.")
+    ] = "4500:128:16,700:256:6",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of weights and samples.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = os.cpu_count() or 1,
+    publish: Annotated[
+        Path | None,
+        typer.Option(
+            "--publish", metavar="FOLDER", help="When done: calibrate, measure, write weights/ and cards/ here."
+        ),
+    ] = None,
+    version: Annotated[str, typer.Option("--version", help="Version in the card of what is published.")] = "0",
+) -> None:
+    """Train the edit network on genuine images and their edited twins; a run that was stopped goes on."""
+    from models.release import release
+    from models.training import TrainingConfig
+    from models.training import train as run_training
+
+    try:
+        stages = [tuple(int(number) for number in stage.split(":")) for stage in steps.split(",")]
+        whole, crop, pairs = zip(*stages, strict=True)
+    except ValueError:
+        fail(f"--stages {steps}: give steps:crop:pairs for each stage, such as 4500:128:16,700:256:6")
+    config = TrainingConfig(
+        data=data,
+        output=runs / name,
+        stages=tuple(zip(whole, crop, pairs, strict=True)),
+        seed=seed,
+        threads=threads,
+    )
+    with _plain_faults():
+        folder = run_training(config)
+        answers.print(f"averaged weights and curves are in {folder}", highlight=False, soft_wrap=True)
+        if publish is not None:
+            card, _ = release(config, name, version, folder=publish)
+            answers.print(f"published {card.name} {card.version}: {card.digest}", highlight=False, soft_wrap=True)
+
+
+def evaluate(
+    name: Annotated[str, typer.Argument(help="The model's registry name.")],
+    data: DataOption,
+    runs: RunsOption = Path("runs"),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the edits; 7 repeats the card's figures.")] = 7,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File for the report as JSON.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try every edit family on held-out patients and print the report, misses and false alarms included."""
+    from models import evaluation, registry
+
+    with _plain_faults():
+        figures = evaluation.evaluate(registry.load(name), data, runs / "cache", seed=seed, quiet=as_json)
+    if output is not None:
+        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(figures, indent=2))
+        return
+    for table in evaluation.tables(figures):
+        answers.print(table)
+
+
+@contextmanager
+def _plain_faults() -> Iterator[None]:
+    """What the models' room complains of, as one line instead of a traceback."""
+    from models.errors import ModelsError
+
+    try:
+        yield
+    except ModelsError as fault:
+        fail(str(fault))

@@ -1,0 +1,71 @@
+"""What all commands share: the configuration option, the two consoles, and how a fault ends a command."""
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from config import Settings
+
+if TYPE_CHECKING:
+    from storage import Database
+
+# Answers go to standard output, progress and complaints to standard error, so that `--json` can be piped.
+answers = Console()
+progress_console = Console(stderr=True)
+
+EXIT_FAULT = 2
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", envvar="SCANWARDEN_CONFIG", help="YAML configuration file; without it: the defaults."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON, for a script.")]
+
+
+def settings_or_exit(config: Path | None) -> Settings:
+    """Read the configuration; on faults print every one with its remedy and end with exit code 2."""
+    from config.check import check
+    from gateway.cli.config import known_models, known_profiles, print_faults
+
+    report = check(config, known_profiles=known_profiles(), known_models=known_models())
+    if report.settings is None or report.faults:
+        print_faults(report, progress_console)
+        raise typer.Exit(EXIT_FAULT)
+    if report.warnings:
+        print_faults(report, progress_console)
+    return report.settings
+
+
+def existing_database(settings: Settings) -> "Database":
+    """The database of a gateway that has run; a command that only looks never makes a new one."""
+    from storage import open_database
+    from storage.errors import StorageError
+
+    database = open_database(settings)
+    file = database.url.database
+    if database.is_sqlite and (file is None or not Path(file).is_file()):
+        fail(f"there is no database at {file}; start the gateway first, or name its configuration with --config")
+    try:
+        database.check()
+    except StorageError as fault:
+        fail(str(fault))
+    return database
+
+
+def person() -> str:
+    """Who types the command, as the ledger names them."""
+    try:
+        return f"user:{getpass.getuser()}"
+    except (OSError, KeyError):
+        fail("the operating system does not know who you are; the ledger records who looks")
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with exit code 2 and one line that says what is wrong and what to do."""
+    progress_console.print(f"[bold red]scanwarden:[/] {message}", highlight=False)
+    raise typer.Exit(EXIT_FAULT)

@@ -1,0 +1,249 @@
+"""`scanwarden status`, `study` and `retry`: how the service is, what became of a study, and another try."""
+
+import json
+import socket
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from gateway.cli.analyse import VERDICT_STYLES
+from gateway.cli.options import (
+    ConfigOption,
+    JsonOption,
+    answers,
+    existing_database,
+    fail,
+    person,
+    settings_or_exit,
+)
+
+if TYPE_CHECKING:
+    from config import Settings
+    from storage.overview import Overview, StudyDetail
+
+EXIT_UNHEALTHY = 1
+_SILENT_AFTER = 30.0  # seconds; a role's heart beats every 5
+
+
+def status(
+    config: ConfigOption = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Only ask whether the port is open and every role is alive; ends with 1 when not."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The service in numbers, its processes, and the newest studies."""
+    settings = settings_or_exit(config)
+    if check:
+        _check(settings)
+        return
+    from storage.overview import overview, recent_studies
+
+    with existing_database(settings).reading() as session:
+        seen = overview(session)
+        newest = [
+            {
+                "study_uid": revision.study_uid,
+                "revision": revision.number,
+                "state": revision.state.value,
+                "priority": revision.priority.value,
+                "verdict": analysis.verdict if analysis else None,
+                "score": analysis.score if analysis else None,
+                "last_instance_at": revision.last_instance_at.isoformat(timespec="seconds"),
+            }
+            for revision, analysis in recent_studies(session)
+        ]
+    if as_json:
+        typer.echo(json.dumps(_numbers(seen) | {"newest": newest}, indent=2))
+        return
+    _print_overview(seen)
+    table = Table("study", "revision", "state", "verdict", "probability", "last instance (UTC)", title="Newest studies")
+    for row in newest:
+        verdict = row["verdict"] or ""
+        table.add_row(
+            str(row["study_uid"]),
+            f"{row['revision']}{' STAT' if row['priority'] == 'stat' else ''}",
+            str(row["state"]),
+            f"[{VERDICT_STYLES.get(str(verdict), 'none')}]{verdict}[/]",
+            "" if row["score"] is None else f"{row['score']:.2f}",
+            str(row["last_instance_at"])[:19].replace("T", " "),
+        )
+    answers.print(table)
+
+
+def study(
+    study_uid: Annotated[str, typer.Argument(metavar="UID", help="Study Instance UID.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Everything about one study: revisions, verdicts, evidence objects, deliveries. The look itself is recorded."""
+    from storage import AuditEvent, AuditEventType, Ledger
+    from storage.errors import NotFound
+    from storage.overview import study_detail
+
+    database = existing_database(settings_or_exit(config))
+    with database.reading() as session:
+        try:
+            facts = _facts(study_detail(session, study_uid))
+        except NotFound as fault:
+            fail(str(fault))
+    Ledger(database).record(AuditEvent(AuditEventType.STUDY_ACCESSED, actor=person(), study_uid=study_uid))
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    answers.print(f"study {study_uid}: {_counts(facts['instances'])}", highlight=False)
+    for revision in facts["revisions"]:
+        _print_revision(revision)
+    answers.print(f"Its audit trail: scanwarden audit list --study {study_uid}", highlight=False, soft_wrap=True)
+
+
+def retry(
+    study_uid: Annotated[
+        str | None, typer.Argument(metavar="[UID]", help="Only this study; without it: everything that failed.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Try failed revisions and dead deliveries again; a running service takes them up at once."""
+    from gateway.pipeline.retry import retry_failed
+
+    settings = settings_or_exit(config)
+    existing_database(settings)
+    revisions, deliveries = retry_failed(settings, actor=person(), study_uid=study_uid)
+    answers.print(f"{revisions} revisions and {deliveries} deliveries are tried again", highlight=False)
+
+
+def _check(settings: "Settings") -> None:
+    """For a health check: not C-ECHO, which an allow-list may rightly refuse to this machine."""
+    from storage.overview import overview
+
+    with existing_database(settings).reading() as session:
+        silent = [p.role for p in overview(session).processes if _age(p.beat_at) > _SILENT_AFTER]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.dicom.host, settings.dicom.host)  # noqa: S104
+    try:
+        socket.create_connection((host, settings.dicom.port), timeout=5).close()
+    except OSError as fault:
+        answers.print(f"[bold red]no answer[/] on {host}:{settings.dicom.port}: {fault.strerror}", highlight=False)
+        raise typer.Exit(EXIT_UNHEALTHY) from None
+    if silent:
+        answers.print(f"[bold red]silent[/]: {', '.join(sorted(silent))}; see the service's log", highlight=False)
+        raise typer.Exit(EXIT_UNHEALTHY)
+    answers.print(
+        f"[green]ok[/]: the DICOM port {settings.dicom.port} is open and every role is heard", highlight=False
+    )
+
+
+def _numbers(seen: "Overview") -> dict[str, Any]:
+    return {
+        "studies": seen.studies,
+        "instances": {state.value: count for state, count in seen.instances.items()},
+        "bytes": seen.bytes,
+        "revisions": {state.value: count for state, count in seen.revisions.items()},
+        "oldest_waiting": seen.oldest_waiting.isoformat() if seen.oldest_waiting else None,
+        "deliveries": {state.value: count for state, count in seen.deliveries.items()},
+        "verdicts": seen.verdicts,
+        "processes": [
+            {"role": p.role, "host": p.host, "pid": p.pid, "seconds_since_beat": round(_age(p.beat_at), 1)}
+            for p in seen.processes
+        ],
+        "ledger_records": seen.ledger_records,
+    }
+
+
+def _print_overview(seen: "Overview") -> None:
+    facts = _numbers(seen)
+    table = Table(show_header=False, box=None)
+    table.add_row("studies", str(seen.studies))
+    table.add_row("instances", f"{_counts(facts['instances'])}, {seen.bytes / 1e6:.1f} MB")
+    table.add_row("revisions", _counts(facts["revisions"]))
+    if seen.oldest_waiting is not None:
+        table.add_row("oldest waiting", f"{_age(seen.oldest_waiting):.0f} s")
+    table.add_row("verdicts", _counts(facts["verdicts"]))
+    table.add_row("deliveries", _counts(facts["deliveries"]))
+    table.add_row("ledger", f"{seen.ledger_records} records (scanwarden audit verify)")
+    for process in facts["processes"]:
+        since = process["seconds_since_beat"]
+        words = f"pid {process['pid']} on {process['host']}, heard {since:.0f} s ago"
+        table.add_row(process["role"], words if since < _SILENT_AFTER else f"[bold red]silent[/]: {words}")
+    answers.print(table)
+
+
+def _facts(detail: "StudyDetail") -> dict[str, Any]:
+    return {
+        "study_uid": detail.study.study_uid,
+        "instances": {state.value: count for state, count in detail.instances.items()},
+        "revisions": [
+            {
+                "number": each.revision.number,
+                "state": each.revision.state.value,
+                "priority": each.revision.priority.value,
+                "close_reason": each.revision.close_reason.value if each.revision.close_reason else None,
+                "failure": each.revision.failure,
+                "instances": each.instances,
+                "analyses": [
+                    {
+                        "verdict": analysis.verdict,
+                        "score": analysis.score,
+                        "reasons": analysis.reasons,
+                        "findings": analysis.findings,
+                        "seconds": analysis.seconds,
+                        "model_set": analysis.model_set,
+                    }
+                    for analysis in each.analyses
+                ],
+                "evidence": [
+                    {"kind": e.kind, "profile": e.profile, "sop_instance_uid": e.sop_instance_uid, "bytes": e.size}
+                    for e in each.evidence
+                ],
+                "deliveries": [
+                    {
+                        "destination": d.destination,
+                        "state": d.state.value,
+                        "attempts": d.attempts,
+                        "failure": d.failure,
+                        "delivered_at": d.delivered_at.isoformat(timespec="seconds") if d.delivered_at else None,
+                    }
+                    for d in each.deliveries
+                ],
+            }
+            for each in detail.revisions
+        ],
+    }
+
+
+def _print_revision(revision: dict[str, Any]) -> None:
+    answers.print(
+        f"\nrevision {revision['number']}: {revision['state']}, {revision['instances']} instances"
+        + (f", closed for {revision['close_reason']}" if revision["close_reason"] else ""),
+        highlight=False,
+    )
+    if revision["failure"]:
+        answers.print(f"  [bold red]failed[/]: {revision['failure']}", highlight=False)
+    for analysis in revision["analyses"]:
+        verdict = analysis["verdict"] or "running"
+        style = VERDICT_STYLES.get(verdict, "none")
+        score = "" if analysis["score"] is None else f"  probability of manipulation {analysis['score']:.2f}"
+        answers.print(f"  [{style}]{verdict}[/]{score}", highlight=False)
+        for reason in analysis["reasons"]:
+            answers.print(f"    • {reason}", highlight=False)
+    for evidence in revision["evidence"]:
+        answers.print(f"  {evidence['kind']} {evidence['sop_instance_uid']} ({evidence['profile']})", highlight=False)
+    for delivery in revision["deliveries"]:
+        why = f": {delivery['failure']}" if delivery["failure"] else ""
+        answers.print(
+            f"  to {delivery['destination']}: {delivery['state']} after {delivery['attempts']} attempts{why}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _counts(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(numbers.items())) or "none"
+
+
+def _age(moment: datetime) -> float:
+    return (datetime.now(UTC) - moment).total_seconds()
