@@ -1,8 +1,8 @@
 """From a TCP connection to a DICOM association, without letting a stranger hold anything that others need.
 
-pynetdicom shakes hands for TLS in its accepting thread and starts two threads for whoever connects. Here the handshake and
-the whole A-ASSOCIATE-RQ come first, in a thread of the connection with a deadline; port checks, strangers and garbage end
-there. PDUs are bounded by what we announced (PS3.8 D.1).
+pynetdicom shakes hands for TLS in its accepting thread and starts two threads for whoever connects. Here the handshake
+and the whole A-ASSOCIATE-RQ come first, in a thread of the connection with a deadline; port checks, strangers and
+garbage end there. PDUs are bounded by what we announced (PS3.8 D.1).
 """
 
 import contextlib
@@ -11,7 +11,8 @@ import ssl
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from socketserver import TCPServer
 from threading import Lock
 from typing import Any
 
@@ -44,7 +45,7 @@ class PortChecked(Exception):
     """Connected and closed without a byte, as load balancers do; no event."""
 
 
-class GatewaySocket(AssociationSocket):  # type: ignore[misc]
+class GatewaySocket(AssociationSocket):
     """A connection whose association request is already read; holds at most one PDU in memory."""
 
     def __init__(self, association: Association, connection: socket.socket, received: bytes) -> None:
@@ -60,6 +61,8 @@ class GatewaySocket(AssociationSocket):  # type: ignore[misc]
         """Read `nr_bytes`, fewer when the peer closes. Raises OSError for a PDU that is larger than any we take."""
         if nr_bytes > MAX_PDU_BYTES:
             raise OSError(f"a PDU of {nr_bytes} bytes, the limit is {MAX_PDU_BYTES}")
+        if self.socket is None:
+            raise OSError("the connection is closed")
         if self._received:
             taken, self._received = self._received[:nr_bytes], self._received[nr_bytes:]
             return bytearray(taken)
@@ -76,7 +79,7 @@ class GatewaySocket(AssociationSocket):  # type: ignore[misc]
         return buffer
 
 
-class ConnectionHandler(RequestHandler):  # type: ignore[misc]
+class ConnectionHandler(RequestHandler):
     """One connection until its association begins."""
 
     server: "GatewayServer"
@@ -129,7 +132,7 @@ class ConnectionHandler(RequestHandler):  # type: ignore[misc]
 def read_request(connection: socket.socket, timeout: float | None) -> bytes:
     """The caller's whole A-ASSOCIATE-RQ, `timeout` seconds at most for all of it.
 
-    Raises PortChecked when not a byte comes, NotDicom when it is something else, and OSError when the connection breaks.
+    Raises PortChecked when not a byte comes, NotDicom when it is something else, OSError when the connection breaks.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     received = _read(connection, 6, deadline)
@@ -161,7 +164,7 @@ def _read(connection: socket.socket, count: int, deadline: float | None, *, begu
     return bytes(received)
 
 
-class GatewayServer(ThreadedAssociationServer):  # type: ignore[misc]
+class GatewayServer(ThreadedAssociationServer):
     """The listening port. Accepts, counts and hands on; never waits for a peer itself."""
 
     request_queue_size = BACKLOG
@@ -193,15 +196,21 @@ class GatewayServer(ThreadedAssociationServer):  # type: ignore[misc]
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept only: the TLS handshake is the connection's own business."""
-        connection, address = self.socket.accept()
-        return connection, address
+        if self.socket is None:
+            raise OSError("the port is closed")
+        return self.socket.accept()
+
+    def shutdown(self) -> None:
+        """Stop accepting and close the port; open associations go on."""
+        TCPServer.shutdown(self)
+        self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A fault in a connection's thread: log it, the port stays open."""
         log.exception("a connection failed", address=str(client_address[0]))
 
     @contextlib.contextmanager
-    def counted(self, address: str) -> Any:
+    def counted(self, address: str) -> Iterator[bool]:
         """Count a connection that has no association yet; False when there are too many of them."""
         with self._connections_lock:
             fits = (

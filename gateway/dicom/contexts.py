@@ -1,6 +1,6 @@
 """What we accept: every storage SOP class in every transfer syntax that pynetdicom knows, and C-ECHO (PS3.4 A and B).
 
-A requestor may propose 128 contexts; an acceptor only answers what was proposed, so the answer is built for each request.
+A requestor may propose 128 contexts; an acceptor only answers what was proposed, so each request gets its own answer.
 """
 
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, register_uid
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.service_class import StorageServiceClass
-from pynetdicom.sop_class import Verification
 
 # Retired image classes that archives still hold and that pynetdicom no longer lists (PS3.6 A).
 RETIRED_STORAGE = {
@@ -32,7 +31,7 @@ STORAGE_CLASSES = frozenset(
 )
 TRANSFER_SYNTAXES = frozenset(str(syntax) for syntax in ALL_TRANSFER_SYNTAXES)
 ECHO_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-VERIFICATION = str(Verification)
+VERIFICATION = "1.2.840.10008.1.1"
 MAX_CONTEXTS = 128  # of one request: the identifiers are the odd numbers of a byte (PS3.8 9.3.2.2)
 
 
@@ -44,8 +43,8 @@ def verification_context() -> PresentationContext:
 def answer(proposed: Iterable[PresentationContext]) -> list[PresentationContext]:
     """Contexts to accept for what a requestor proposes.
 
-    Its order of transfer syntaxes decides, not ours: a sender names first what its objects are encoded in, and an answer in
-    another syntax would make it convert them.
+    Its order of transfer syntaxes decides, not ours: a sender names first what its objects are encoded in, and an
+    answer in another syntax would make it convert them.
     """
     syntaxes: dict[str, dict[str, None]] = {}
     for context in proposed:

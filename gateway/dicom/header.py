@@ -1,8 +1,8 @@
 """What a receiver must know of a data set before it answers, read without decoding it (PS3.5 section 7).
 
-A walk over the elements: the few values we need are taken, all others are stepped over, and every length is held against
-the end of the data. pydicom reads a cut-off element without a word; a receiver that acknowledges must not. Lenient
-otherwise: order, unknown VRs, padding and whatever lies inside sequences of known length are no concern here.
+A walk over the elements: the few values we need are taken, all others are stepped over, and every length is held
+against the end of the data. pydicom reads a cut-off element without a word; a receiver that acknowledges must not.
+Lenient otherwise: order, unknown VRs, padding and whatever lies inside sequences of known length are no concern here.
 """
 
 import re
@@ -91,7 +91,7 @@ class Header:
 def read_header(data: Buffer, transfer_syntax: str, *, max_inflated: int = 4 * 1024**3) -> Header:
     """Walk over a data set (no preamble, no file meta) in `transfer_syntax`.
 
-    Raises DataSetTruncated when an element reaches beyond the end, DataSetMalformed when the bytes make no data set, and
+    Raises DataSetTruncated when an element reaches beyond the end, DataSetMalformed when the bytes make no data set,
     InstanceTooLarge when a deflated one grows beyond `max_inflated` bytes.
     """
     if transfer_syntax in DEFLATED:

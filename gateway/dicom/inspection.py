@@ -11,8 +11,8 @@ from gateway.dicom.refusals import ParentUidUnusable, PixelDataTooShort, Refused
 from storage import InstanceKind
 
 OUR_MANUFACTURER = "scanwarden"
-# What we make: SEG, Comprehensive 3D SR and the other SR storage classes of reports, Secondary Capture. A manufacturer's name
-# is easily forged, so on any other class it proves nothing and the instance is analysed like all.
+# Segmentations and structured reports: what we make, and what holds no picture. A manufacturer's name is easily forged,
+# so on an image it proves nothing: a Secondary Capture of ours is known by its UID alone, see storage.reception.
 EVIDENCE_CLASSES = frozenset(
     {
         "1.2.840.10008.5.1.4.1.1.66.4",
@@ -106,8 +106,8 @@ def _check_pixels(header: Header, sop_class: str, transfer_syntax: str) -> None:
     found = header.pixel_bytes
     if found is None:
         referenced = transfer_syntax in REFERENCED_SYNTAXES or header.text(0x00287FE0) is not None
-        if needed and not referenced and UID(sop_class).name.endswith("Image Storage"):
-            raise PixelDataTooShort(needed, 0)
+        if not referenced and UID(sop_class).name.endswith("Image Storage"):
+            raise PixelDataTooShort(needed or 1, 0)
     elif header.encapsulated:
         if found == 0:
             raise PixelDataTooShort(needed or 1, 0)

@@ -1,9 +1,9 @@
 """An accepted association: C-ECHO and C-STORE, whose data set goes straight to its file (PS3.7 9.1.1, 9.1.5).
 
-pynetdicom gathers a message in memory without a limit and leaves a request that it finds invalid without an answer. Here a
-data set flows into the sink that its receiver opens, and every C-STORE request gets a status. What is overridden are
-`Association._serve_request` and `DIMSEServiceProvider.receive_primitive`; tests/gateway/dicom/test_pynetdicom.py holds what we
-assume of them.
+pynetdicom gathers a message in memory without a limit and leaves a request that it finds invalid without an answer.
+Here a data set flows into the sink that its receiver opens, and every C-STORE request gets a status. What is overridden
+are `Association._serve_request` and `DIMSEServiceProvider.receive_primitive`; tests/gateway/dicom/test_pynetdicom.py
+holds what we assume of them.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import structlog
 from pynetdicom import AE, evt
-from pynetdicom.association import MODE_ACCEPTOR, Association
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
@@ -98,7 +99,7 @@ class IncomingDataSet(BytesIO):
             self.sink.discard()
 
 
-class GatewayDimse(DIMSEServiceProvider):  # type: ignore[misc]
+class GatewayDimse(DIMSEServiceProvider):
     """Puts an IncomingDataSet under each message before its first fragment."""
 
     assoc: "GatewayAssociation"
@@ -119,7 +120,7 @@ class GatewayDimse(DIMSEServiceProvider):  # type: ignore[misc]
             self.dul.event_queue.put(INVALID_PDU)
 
 
-class GatewayAssociation(Association):  # type: ignore[misc]
+class GatewayAssociation(Association):
     """One peer's association with us, from its admitted request to its end."""
 
     def __init__(self, ae: AE, receiver: Receiver, on_end: Callable[["GatewayAssociation"], None]) -> None:
@@ -158,7 +159,7 @@ class GatewayAssociation(Association):  # type: ignore[misc]
         return self._receiver.open(command) if command is not None else None
 
     def _command(self, sop_class: str, sop_instance: str, context_id: int | None) -> StoreCommand | None:
-        context = self._accepted_cx.get(context_id)
+        context = self._accepted_cx.get(context_id or 0)
         if context is None or context.abstract_syntax == VERIFICATION:
             return None
         return StoreCommand(sop_class, sop_instance, str(context.transfer_syntax[0]))
@@ -207,7 +208,7 @@ class GatewayAssociation(Association):  # type: ignore[misc]
         response.AffectedSOPClassUID = request.AffectedSOPClassUID
         response.AffectedSOPInstanceUID = request.AffectedSOPInstanceUID
         response.Status = answer.status
-        response.ErrorComment = answer.comment
+        response.ErrorComment = answer.comment  # type: ignore[assignment]
         self.dimse.send_msg(response, context_id)
 
     def _clear(self) -> None:
@@ -223,7 +224,7 @@ class GatewayAssociation(Association):  # type: ignore[misc]
 
 
 def _keep_long_uids(event: evt.Event) -> None:
-    """Shorten UIDs that pynetdicom would abort the association for, so that they get a status; the text is kept aside."""
+    """Shorten UIDs that pynetdicom would abort for, so that they get a status; the text is kept aside."""
     message = event.message
     if not isinstance(message, C_STORE_RQ) or not isinstance(message.data_set, IncomingDataSet):
         return

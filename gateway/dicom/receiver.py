@@ -7,15 +7,17 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
 from types import FrameType
-from typing import Self
+from typing import Self, cast
 
 import structlog
 from pynetdicom import AE, evt
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.transport import AddressInformation
 
 from config import Settings
 from gateway.dicom.association import Admission, AssociationRejected, Caller, CallerUnknown
+from gateway.dicom.congestion import Congestion
 from gateway.dicom.connections import ConnectionHandler, GatewayServer, GatewaySocket
 from gateway.dicom.contexts import answer
 from gateway.dicom.messages import GatewayAssociation
@@ -46,19 +48,16 @@ class Receiver:
         settings: Settings,
         database: Database,
         store: InstanceStore,
-        *,
-        congested: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`congested` says in words why no new association should come in now, or None. Raises TlsFault."""
+        """Raises TlsFault when the certificates cannot be used."""
         quiet_pynetdicom()
         dicom = self._dicom = settings.dicom
-        self._store = store
-        self._queue_congested = congested
+        self._congestion = Congestion(store, database, settings.queues)
         self._trail = Trail(Ledger(database))
         self._service = StorageService(
             dicom, database, store, self._trail, patience=max(settings.database.busy_timeout, 1.0)
         )
-        self._admission = Admission(dicom, congested=self._congestion)
+        self._admission = Admission(dicom, congested=self._congested)
         self._tls = server_context(dicom.tls) if dicom.tls is not None else None
         self._server: GatewayServer | None = None
         self._associations: set[GatewayAssociation] = set()
@@ -107,7 +106,7 @@ class Receiver:
                 "stop what uses it or choose another port"
             ) from error
         self._threads = [
-            threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="dicom-port"),
+            threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="dicom-port"),
             threading.Thread(target=self._tick, name="dicom-trail", daemon=True),
         ]
         for thread in self._threads:
@@ -161,15 +160,10 @@ class Receiver:
             except Exception:
                 log.exception("counted audit events were not written")
 
-    def _congestion(self) -> str | None:
+    def _congested(self) -> str | None:
         if self._server is None:
             return "the receiver is stopping"
-        try:
-            self._store.check_headroom()
-        except Exception as fault:  # noqa: BLE001 - a store that cannot be measured takes nothing either
-            log.warning("no new association", reason=str(fault))
-            return "no space to store"
-        return self._queue_congested()
+        return self._congestion()
 
     def _associate(
         self, handler: ConnectionHandler, connection: socket.socket, received: bytes, subject: str | None
@@ -198,11 +192,11 @@ class Receiver:
             self._associations.discard(association)
 
     def _requested(self, event: evt.Event, subject: str | None) -> None:
-        """Admit the caller, or send the rejection that it deserves. pynetdicom swallows what is raised here: fail closed."""
-        association: GatewayAssociation = event.assoc
-        request = association.requestor.primitive
+        """Admit the caller or send its rejection. pynetdicom swallows what is raised here, so it fails closed."""
+        association = cast(GatewayAssociation, event.assoc)
+        request = cast(A_ASSOCIATE, association.requestor.primitive)
         caller = Caller(
-            address=str(association.requestor.address_info.address),
+            address=cast(AddressInformation, association.requestor.address_info).address,
             calling_ae_title=str(request.calling_ae_title),
             called_ae_title=str(request.called_ae_title),
             certificate_subject=subject,
@@ -235,7 +229,7 @@ class Receiver:
         association.kill()  # returns when the rejection is sent: the association's thread closes the socket next
 
     def _accepted(self, event: evt.Event) -> None:
-        association: GatewayAssociation = event.assoc
+        association = cast(GatewayAssociation, event.assoc)
         unknown = [
             str(context.abstract_syntax)
             for context in association.rejected_contexts
@@ -261,7 +255,6 @@ def start(
     database: Database,
     store: InstanceStore,
     *,
-    congested: Callable[[], str | None] = lambda: None,
     stop: threading.Event | None = None,
 ) -> None:
     """Receive until SIGTERM or SIGINT, or until `stop` is set; then drain. Raises PortUnavailable and TlsFault."""
@@ -273,6 +266,6 @@ def start(
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGINT, end)
-    with Receiver(settings, database, store, congested=congested):
+    with Receiver(settings, database, store):
         while not ending.wait(1.0):
             pass

@@ -1,4 +1,4 @@
-"""Keeps a flood of equal refusals from filling the ledger: the first is written at once, the rest as one with a count."""
+"""Keeps a flood of equal refusals from filling the ledger: the first is written, the rest become one with a count."""
 
 import threading
 import time

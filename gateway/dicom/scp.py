@@ -1,7 +1,7 @@
 """C-STORE: durable and indexed, or refused with a status, a reason and an audit event (PS3.4 B.2).
 
-The data set goes to its file as it arrives; the header is read from there, the file is kept, and file, row and audit event
-are durable before the answer is success (promise 1). Nothing in here lets an exception reach the association.
+The data set goes to its file as it arrives; the header is read from there, the file is kept, and file, row and audit
+event are durable before the answer is success (promise 1). Nothing in here lets an exception reach the association.
 """
 
 import mmap
@@ -69,9 +69,10 @@ class DataSetFile:
         if self.fault is not None or self._upload is None:
             return
         self._left -= len(data)
+        if self._left < 0:
+            self._fail(InstanceTooLarge(self._limit))
+            return
         try:
-            if self._left < 0:
-                raise InstanceTooLarge(self._limit)
             self._upload.write(data)
         except Exception as fault:  # noqa: BLE001 - as above
             self._fail(fault)
@@ -85,9 +86,10 @@ class DataSetFile:
         with (
             self._upload.path.open("rb") as file,
             closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as whole,
+            memoryview(whole) as view,
+            view[self._offset :] as data,
         ):
-            with memoryview(whole) as view, view[self._offset :] as data:
-                return inspect(command, data, max_bytes=self._limit)
+            return inspect(command, data, max_bytes=self._limit)
 
     def keep(self, sop_instance_uid: str) -> StoredFile:
         """Make it durable under its final name."""
@@ -190,7 +192,7 @@ class StorageService:
         finally:
             self._turn.release()
         outcome.settle(self._store)
-        log.info(
+        log.debug(
             "instance received",
             outcome=outcome.disposition.value,
             kind=outcome.kind.value,
@@ -213,7 +215,6 @@ class StorageService:
             peer=printable(caller.calling_ae_title),
             address=caller.address,
             **details,
-            exc_info=fault if isinstance(refusal, HandlerFailed) else None,
         )
         event = AuditEvent(
             AuditEventType.INSTANCE_REFUSED,

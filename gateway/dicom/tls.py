@@ -1,6 +1,7 @@
-"""TLS for DICOM after BCP 195 (RFC 9325; PS3.15 B.12): 1.2 and 1.3, forward secrecy and AEAD only, both sides checked."""
+"""TLS for DICOM after BCP 195 (RFC 9325; PS3.15 B.12): 1.2 and 1.3, forward secrecy and AEAD, both sides checked."""
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 from config.settings import Tls
@@ -15,7 +16,7 @@ TLS12_SUITES = (
 
 
 class TlsFault(ValueError):
-    """A certificate or key that cannot be used; says which file and what to do. Stops a start, never a running service."""
+    """A certificate or key that cannot be used; says which file and what to do. Stops a start."""
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:
@@ -34,7 +35,7 @@ def server_context(tls: Tls) -> ssl.SSLContext:
 
 
 def client_context(tls: Tls) -> ssl.SSLContext:
-    """For a destination. Its certificate must be signed by `authorities` (none: the system's) and name the host we call.
+    """For a destination: its certificate is signed by `authorities` (none: the system's) and names the host we call.
 
     Raises TlsFault as `server_context` does.
     """
@@ -44,7 +45,7 @@ def client_context(tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def common_name(certificate: dict[str, object] | None) -> str | None:
+def common_name(certificate: Mapping[str, object] | None) -> str | None:
     """The subject's common name of a peer certificate, as `ssl.SSLSocket.getpeercert` gives it."""
     subject = (certificate or {}).get("subject", ())
     if not isinstance(subject, tuple):
@@ -68,7 +69,8 @@ def _context(side: int, tls: Tls) -> ssl.SSLContext:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise TlsFault(
-                f"{tls.private_key} is not the key of the certificate in {tls.certificate}: name the pair that belongs together"
+                f"{tls.private_key} is not the key of the certificate in {tls.certificate}: "
+                "name the pair that belongs together"
             ) from error
         raise TlsFault(
             f"{tls.certificate} with {tls.private_key}: not a certificate and its key in PEM ({_reason(error)}); "

@@ -1,4 +1,4 @@
-"""The receiver's way into the ledger: floods become one event with a count, and an outage of the database delays events only."""
+"""The receiver's way into the ledger: floods become one event with a count, an outage of the database delays events."""
 
 import threading
 from collections import deque

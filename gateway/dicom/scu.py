@@ -1,0 +1,271 @@
+"""Sending: C-STORE and C-ECHO to a destination (PS3.4 B, A), each object in its own transfer syntax, byte for byte.
+
+One association carries many objects. A peer's answer becomes an outcome for each object; what prevents answers becomes
+an error: nobody there, rejected, or lost on the way.
+"""
+
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pynetdicom import AE, _config
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext
+
+from config.settings import Destination
+from gateway.dicom.association import PERMANENT
+from gateway.dicom.contexts import ECHO_SYNTAXES, propose, verification_context
+from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from gateway.dicom.quiet import quiet_pynetdicom
+from gateway.dicom.tls import client_context
+
+log = structlog.get_logger(__name__)
+
+# Warnings of storage (PS3.4 B.2.3, PS3.7 C): the object is stored.
+WARNINGS = frozenset({0x0001, 0x0107, 0x0116, 0xB000, 0xB006, 0xB007})
+_REASONS: Mapping[tuple[int, int], str] = {
+    (1, 1): "no reason given",
+    (1, 2): "application context not supported",
+    (1, 3): "calling AE title not recognised",
+    (1, 7): "called AE title not recognised",
+    (2, 1): "no reason given",
+    (2, 2): "protocol version not supported",
+    (3, 1): "temporary congestion",
+    (3, 2): "local limit exceeded",
+}
+MAX_MESSAGE_ID = 65535
+
+
+class SendError(Exception):
+    """Something kept objects from being delivered; the message names the destination and what to look at."""
+
+    transient = True
+
+
+class Unreachable(SendError):
+    """No connection, no TLS, or no answer in time."""
+
+
+class ConnectionBroken(SendError):
+    """The association ended before an object was answered; whether the peer keeps it is not known."""
+
+
+class Rejected(SendError):
+    """The peer does not accept the association (PS3.8 table 9-21)."""
+
+    def __init__(self, text: str, *, permanent: bool) -> None:
+        super().__init__(text)
+        self.transient = not permanent
+
+
+class Refused(SendError):
+    """The peer answered one object with a failure (PS3.4 B.2.3); out of resources (0xA7xx) is worth another try."""
+
+    def __init__(self, text: str, status: int | None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.transient = status is not None and status & 0xFF00 == 0xA700
+
+
+@dataclass(frozen=True, slots=True)
+class SendOutcome:
+    """What became of one file. `status` is the peer's; None: it was never offered, `comment` says why."""
+
+    path: Path
+    sop_instance_uid: str | None
+    status: int | None
+    comment: str = ""
+
+    @property
+    def stored(self) -> bool:
+        """Whether the peer has it: success, or a warning, which `comment` tells."""
+        return self.status == 0 or self.status in WARNINGS
+
+    def raise_for_status(self) -> None:
+        """Raise Refused unless the peer has it."""
+        if not self.stored:
+            what = f"status 0x{self.status:04X}" if self.status is not None else "not sent"
+            raise Refused(f"{self.sop_instance_uid or self.path}: {what}: {self.comment or 'no comment'}", self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+
+
+def send(files: Iterable[Path], destination: Destination, calling_ae_title: str) -> Iterator[SendOutcome]:
+    """Send files in one association (more when they need over 128 contexts); an outcome for each, as it is known.
+
+    `calling_ae_title` is `dicom.ae_title`; the destination's own `calling_ae_title` wins. Raises Unreachable,
+    Rejected or ConnectionBroken, after which the files without an outcome are not delivered. Ending the iteration early
+    releases the association.
+    """
+    objects = []
+    for path in files:
+        found = _describe(path)
+        if isinstance(found, SendOutcome):
+            yield found
+        else:
+            objects.append(found)
+    waiting = objects
+    for contexts in propose((each.sop_class_uid, each.transfer_syntax) for each in objects):
+        offered = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in contexts}
+        now = [each for each in waiting if (each.sop_class_uid, each.transfer_syntax) in offered]
+        waiting = [each for each in waiting if (each.sop_class_uid, each.transfer_syntax) not in offered]
+        if not now:
+            continue  # only fallbacks of an earlier group
+        with _associated(destination, calling_ae_title, contexts) as association:
+            for number, each in enumerate(now):
+                yield _send_one(association, destination, each, number % MAX_MESSAGE_ID + 1)
+
+
+def echo(destination: Destination, calling_ae_title: str) -> float:
+    """C-ECHO; the seconds from the connection to the answer. Raises the SendError that says why there is none."""
+    started = time.monotonic()
+    with _associated(destination, calling_ae_title, [verification_context()]) as association:
+        status = association.send_c_echo()
+        if "Status" not in status:
+            raise ConnectionBroken(f"{_name(destination)} does not answer C-ECHO; look at its log")
+        if status.Status != 0:
+            raise Refused(f"{_name(destination)} answers C-ECHO with status 0x{status.Status:04X}", int(status.Status))
+    return time.monotonic() - started
+
+
+def _describe(path: Path) -> "_Object | SendOutcome":
+    try:
+        meta = read_file_meta_info(path)
+        return _Object(
+            path,
+            str(meta.MediaStorageSOPClassUID),
+            str(meta.MediaStorageSOPInstanceUID),
+            str(meta.TransferSyntaxUID),
+        )
+    except (InvalidDicomError, AttributeError, ValueError, EOFError):
+        return SendOutcome(path, None, None, "not a DICOM file (PS3.10): no file meta information")
+    except OSError as error:
+        return SendOutcome(path, None, None, f"cannot be read: {error.strerror}")
+
+
+def _send_one(association: Association, destination: Destination, each: _Object, message_id: int) -> SendOutcome:
+    accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
+    content: Path | Dataset
+    if (each.sop_class_uid, each.transfer_syntax) in accepted:
+        content = each.path
+    elif each.transfer_syntax in ECHO_SYNTAXES[:2] and (each.sop_class_uid, ECHO_SYNTAXES[0]) in accepted:
+        content = dcmread(each.path)
+    else:
+        return SendOutcome(
+            each.path,
+            each.sop_instance_uid,
+            None,
+            f"the destination accepts no SOP class {each.sop_class_uid} in transfer syntax {each.transfer_syntax}",
+        )
+    try:
+        status = association.send_c_store(content, msg_id=message_id)
+    except RuntimeError as error:  # the association is gone
+        raise _broken(destination, each) from error
+    except (ValueError, AttributeError, OSError) as error:
+        return SendOutcome(each.path, each.sop_instance_uid, None, f"cannot be encoded for sending: {error}")
+    if "Status" not in status:
+        raise _broken(destination, each)
+    code = int(status.Status)
+    comment = str(status.get("ErrorComment", "") or "")
+    if code and not comment:
+        comment = "stored with a warning" if code in WARNINGS else "the destination gives no comment"
+    return SendOutcome(each.path, each.sop_instance_uid, code, comment)
+
+
+def _broken(destination: Destination, each: _Object) -> ConnectionBroken:
+    return ConnectionBroken(
+        f"{_name(destination)} ended the association or gave no answer within {destination.timeout:g} s "
+        f"for {each.sop_instance_uid}; look at its log"
+    )
+
+
+@contextmanager
+def _associated(
+    destination: Destination, calling_ae_title: str, contexts: list[PresentationContext]
+) -> Iterator[Association]:
+    quiet_pynetdicom()
+    # Raw bytes from the file, never decoded and encoded again. Process-wide, and right for everything that we send.
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    tls = client_context(destination.tls) if destination.tls is not None else None
+    association = _associate(destination, calling_ae_title, contexts, tls)
+    try:
+        if not association.is_established:
+            raise _why_not(association, destination, tls)
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _associate(
+    destination: Destination,
+    calling_ae_title: str,
+    contexts: list[PresentationContext],
+    tls: ssl.SSLContext | None,
+) -> Association:
+    ae = AE(ae_title=destination.calling_ae_title or calling_ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    timeout = destination.timeout or None
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout
+    try:
+        return ae.associate(
+            destination.host,
+            destination.port,
+            contexts=contexts,
+            ae_title=destination.ae_title,
+            tls_args=(tls, destination.host) if tls is not None else None,
+        )
+    except OSError as error:  # the host name has no address
+        raise Unreachable(f"{_name(destination)}: {error.strerror or error}; check the host name") from error
+
+
+def _why_not(association: Association, destination: Destination, tls: ssl.SSLContext | None) -> SendError:
+    answer = association.acceptor.primitive
+    if association.is_rejected and isinstance(answer, A_ASSOCIATE):
+        permanent = answer.result == PERMANENT
+        reason = _REASONS.get((answer.result_source or 0, answer.diagnostic or 0), "reason unknown")
+        return Rejected(
+            f"{_name(destination)} rejects the association {'for good' if permanent else 'for now'}: {reason}",
+            permanent=permanent,
+        )
+    if isinstance(answer, A_ASSOCIATE):
+        return Rejected(f"{_name(destination)} accepts none of the objects' SOP classes", permanent=True)
+    return Unreachable(f"{_name(destination)}: {_connection_fault(destination, tls)}")
+
+
+def _connection_fault(destination: Destination, tls: ssl.SSLContext | None) -> str:
+    """What a second try, without pynetdicom, shows: its own errors only go to a log."""
+    try:
+        with socket.create_connection((destination.host, destination.port), destination.timeout or None) as raw:
+            if tls is not None:
+                with tls.wrap_socket(raw, server_hostname=destination.host) as secured:
+                    # A refused client certificate shows with the first read after the handshake (RFC 8446 4.4.2.4)
+                    secured.settimeout(1.0)
+                    secured.recv(1)
+    except ssl.SSLError as error:
+        return f"TLS fails: {error.reason or error}; check the certificates on both sides"
+    except TimeoutError:
+        pass
+    except OSError as error:
+        return f"no connection: {error.strerror or error}; check host, port and firewall"
+    return f"no answer to the association request within {destination.timeout:g} s, or it was aborted; look at its log"
+
+
+def _name(destination: Destination) -> str:
+    return f"{destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"
