@@ -103,6 +103,22 @@ def load(name: str, device: str = "cpu", *, folder: Path = SHIPPED) -> LoadedMod
     Raises UnknownModel when there is no such card or its weights are absent, WeightsMismatch when the SHA-256 of the
     weights is not the card's or the weights do not fit the network that the card names.
     """
+    card, content = _verified(name, folder)
+    network = networks.build(card.network, **card.arguments)
+    try:
+        network.load_state_dict(parse_weights(content))
+    except RuntimeError as fault:
+        raise WeightsMismatch(f"weights of {name} do not fit the network {card.network}: {fault}") from fault
+    return LoadedModel(card, network, device)
+
+
+def verify(name: str, *, folder: Path = SHIPPED) -> None:
+    """Raise what `load` raises for weights that are absent or are not those of the card, without loading them."""
+    _verified(name, folder)
+
+
+def _verified(name: str, folder: Path) -> tuple[ModelCard, bytes]:
+    """The card, and the weights that were hashed: parsed from the same bytes, no second look at a changed file."""
     card_path, weights_path = folder / "cards" / f"{name}.json", folder / "weights" / f"{name}.safetensors"
     if not card_path.is_file() or not weights_path.is_file():
         known = ", ".join(card.name for card in available(folder)) or "none"
@@ -110,19 +126,13 @@ def load(name: str, device: str = "cpu", *, folder: Path = SHIPPED) -> LoadedMod
             f"model {name!r} has no card and weights here (known: {known}); see `scanwarden models list`"
         )
     card = ModelCard.read(card_path)
-    content = weights_path.read_bytes()  # hashed and parsed from the same bytes: no second look at a changed file
+    content = weights_path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != card.digest:
         raise WeightsMismatch(
-            f"weights of {name}: SHA-256 {found[:16]}… is not {card.digest[:16]}… of the card; "
-            "install the release again"
+            f"weights of {name}: SHA-256 {found[:16]}… is not {card.digest[:16]}… of the card; install the release again"
         )
-    network = networks.build(card.network, **card.arguments)
-    try:
-        network.load_state_dict(parse_weights(content))
-    except RuntimeError as fault:
-        raise WeightsMismatch(f"weights of {name} do not fit the network {card.network}: {fault}") from fault
-    return LoadedModel(card, network, device)
+    return card, content
 
 
 def publish(network: nn.Module, card: ModelCard, folder: Path = SHIPPED) -> ModelCard:

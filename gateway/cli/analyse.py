@@ -1,6 +1,7 @@
 """`scanwarden analyse PATH`: the same analysis as in the service, with no network and no database."""
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -114,7 +115,6 @@ def _analysed(path: Path, settings: "Settings") -> "list[StudyAnalysis]":
 def _write(analysis: "StudyAnalysis", path: Path, folder: Path) -> list[str]:
     """Evidence objects, overlays and masks of one analysis; returns their names in `folder`."""
     from gateway.results import RevisionContext, build_evidence, model_set_digest, profile_named
-    from inference.analysis import files_of_study
     from inference.archive import MASKS_FILE, save_masks
     from inference.overlays import write_overlays
 
@@ -127,8 +127,23 @@ def _write(analysis: "StudyAnalysis", path: Path, folder: Path) -> list[str]:
             study_uid=analysis.study_uid,
             revision=1,
             model_set_digest=model_set_digest(analysis.models),
-            files=tuple(files_of_study(path, analysis.study_uid)),
+            files=tuple(_files_of_study(path, analysis.study_uid)),
             analysed_at=datetime.now(UTC).astimezone(),
         )
         written += [made.path for made in build_evidence(analysis, context, profile_named("orthanc"), folder)]
     return [file.name for file in written]
+
+
+def _files_of_study(path: Path, study_uid: str) -> Iterator[Path]:
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    from inference.analysis import files_of
+
+    for file in files_of(path):
+        try:
+            header = dcmread(file, stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
+        except (InvalidDicomError, OSError):
+            continue  # the analysis has said so
+        if header.get("StudyInstanceUID") == study_uid:
+            yield file
