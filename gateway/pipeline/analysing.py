@@ -1,0 +1,232 @@
+"""The analyse step: from a closed revision to a verdict that is kept. Nothing else in the service decodes pixels."""
+
+import os
+import traceback
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+import structlog
+from pydicom import dcmread
+
+from gateway.app import App
+from gateway.pipeline.limits import EXIT_OUT_OF_MEMORY, deadline
+from gateway.pipeline.patience import patiently
+from gateway.pipeline.points import Point, reached
+from gateway.results import model_set_digest
+from inference.analysis import analyse_study
+from inference.detectors import Detector, detectors_for, used
+from inference.findings import Observation, Severity, StudyAnalysis, Verdict
+from storage import PixelsUnreadable
+from storage.analyses import (
+    NewAnalysis,
+    begin_analysis,
+    decide_contested,
+    record_pixel_digests,
+    save_analysis,
+    stored_copy,
+)
+from storage.digests import content_digest, pixel_digest
+from storage.studies import RevisionContents, revision_contents
+from storage.tables import Instance, RevisionState
+
+log = structlog.get_logger(__name__)
+
+# `analyse_study` looks at the clock between slices; only what hangs inside one comes this far.
+GRACE_SECONDS = 60.0
+
+
+class Analyst:
+    """Analyses revisions, one at a time, with the models that the settings name."""
+
+    def __init__(self, app: App) -> None:
+        """Load and verify the models. Raises what `inference.detectors.detectors_for` raises."""
+        self._app = app
+        limits = app.settings.analysis
+        self._detectors: tuple[Detector, ...] = detectors_for(
+            limits.models, device=limits.device, threads=limits.threads
+        )
+        self._models = tuple(used(detector) for detector in self._detectors)
+        self.model_set = model_set_digest(self._models)
+
+    def analyse(self, revision_id: int) -> None:
+        """Decide contested copies, take pixel digests, look at the images, keep the result. Repeatable at any point.
+
+        An input that takes the process down is known by the attempt that was committed before; after
+        `analysis.attempts` of them the study is abstained from, with the reason, and its report still goes out.
+        """
+        contents = patiently(self._contents, revision_id)
+        if contents.revision.state is not RevisionState.CLOSED:
+            return
+        analysis: StudyAnalysis | None = None
+        fault = ""
+        while analysis is None:
+            attempt = patiently(self._begin, revision_id)
+            reached(Point.ANALYSIS_BEGUN)
+            if attempt > self._app.settings.analysis.attempts:
+                analysis = self._given_up(contents, attempt - 1, fault)
+                break
+            try:
+                analysis = self._look(contents)
+            except MemoryError:
+                self._leave(contents)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the study gets a verdict and the others a turn
+                if _is_out_of_memory(error):
+                    self._leave(contents)
+                fault = type(error).__name__
+                _log_without_values("an analysis failed", contents, error)
+        patiently(self._keep, revision_id, analysis)
+
+    def _contents(self, revision_id: int) -> RevisionContents:
+        with self._app.database.reading() as session:
+            return revision_contents(session, revision_id)
+
+    def _begin(self, revision_id: int) -> int:
+        with self._app.database.transaction() as session:
+            return begin_analysis(session, revision_id, self.model_set)
+
+    def _look(self, contents: RevisionContents) -> StudyAnalysis:
+        limits = self._app.settings.analysis
+        with ExitStack() as bounds:
+            if limits.time_limit:
+                bounds.enter_context(deadline(limits.time_limit + GRACE_SECONDS, lambda: self._hung(contents)))
+            patiently(self._settle, contents)
+            patiently(self._take_digests, contents)
+            contents = patiently(self._contents, contents.revision.id)
+            return analyse_study(
+                [self._app.store.locate(instance.path) for instance in contents.instances],
+                models=self._detectors,
+                device=limits.device,
+                batch=limits.batch,
+                threads=limits.threads,
+                max_voxels=limits.max_voxels,
+                time_limit=limits.time_limit or float("inf"),
+                observations=_incidents(contents),
+                study_uid=contents.revision.study_uid,
+            )
+
+    def _settle(self, contents: RevisionContents) -> None:
+        """Promise 4: a second copy with other bytes is a duplicate when it shows the same, else an incident."""
+        for copy in contents.contested:
+            with self._app.database.reading() as session:
+                first = stored_copy(session, copy.sop_instance_uid)
+            digests = {"content": self._content(first), "other_content": self._content(copy)}
+            same = digests["content"] is not None and digests["content"] == digests["other_content"]
+            with self._app.database.transaction() as session:
+                state = decide_contested(session, copy.id, same=same, details=digests)
+            if not same:
+                log.error(
+                    "an instance arrived again with other pixels; the second copy is in quarantine",
+                    study_uid=copy.study_uid,
+                    sop_instance_uid=copy.sop_instance_uid,
+                    source=f"{copy.source_ae}@{copy.source_address}",
+                    state=state.value,
+                )
+
+    def _content(self, instance: Instance) -> str | None:
+        try:
+            return content_digest(dcmread(self._app.store.locate(instance.path), force=True))
+        except (PixelsUnreadable, OSError, ValueError):
+            return None
+
+    def _take_digests(self, contents: RevisionContents) -> None:
+        digests: dict[int, str] = {}
+        for instance in contents.instances:
+            if instance.pixel_sha256 is not None:
+                continue
+            try:
+                digest = pixel_digest(dcmread(self._app.store.locate(instance.path)))
+            except MemoryError:
+                raise
+            except Exception:  # noqa: S112, BLE001 - what cannot be decoded has no digest; the analysis says why
+                continue
+            if digest is not None:
+                digests[instance.id] = digest
+        with self._app.database.transaction() as session:
+            record_pixel_digests(session, digests)
+
+    def _given_up(self, contents: RevisionContents, attempts: int, fault: str) -> StudyAnalysis:
+        times = f"{attempts} time{'s' if attempts != 1 else ''}"
+        what = f"the analysis failed {times} ({fault})" if fault else f"the analysis took its process down {times}"
+        reason = f"{what}, so it was given up; `scanwarden retry` starts it again"
+        log.error(reason, study_uid=contents.revision.study_uid, revision=contents.revision.number)
+        return StudyAnalysis(
+            study_uid=contents.revision.study_uid,
+            verdict=Verdict.ABSTAIN,
+            score=0.5,
+            reasons=(reason,),
+            observations=_incidents(contents),
+            models=self._models,
+        )
+
+    def _hung(self, contents: RevisionContents) -> None:
+        log.error("an analysis hangs; its process ends", study_uid=contents.revision.study_uid)
+
+    def _leave(self, contents: RevisionContents) -> None:
+        """A heap that ran full is not used for another study."""
+        log.error(
+            "an analysis needs more memory than analysis.memory_limit; its process ends",
+            study_uid=contents.revision.study_uid,
+            memory_limit=self._app.settings.analysis.memory_limit,
+        )
+        os._exit(EXIT_OUT_OF_MEMORY)
+
+    def _keep(self, revision_id: int, analysis: StudyAnalysis) -> None:
+        with self._app.store.draft("analyses", revision_id) as draft:
+            analysis.save(draft.folder)
+            path = draft.keep()
+        reached(Point.ANALYSIS_WRITTEN)
+        result = NewAnalysis(
+            analysis.verdict.value,
+            analysis.score,
+            analysis.reasons,
+            len(analysis.findings),
+            path,
+            analysis.seconds,
+        )
+        with self._app.database.transaction() as session:
+            kept = save_analysis(session, revision_id, self.model_set, result)
+        if kept.path != path:
+            self._app.store.remove(path)
+        log.info(
+            "a revision is analysed",
+            study_uid=analysis.study_uid,
+            verdict=analysis.verdict.value,
+            findings=len(analysis.findings),
+            seconds=analysis.seconds,
+        )
+        reached(Point.ANALYSIS_RECORDED)
+
+
+def _incidents(contents: RevisionContents) -> tuple[Observation, ...]:
+    """What the store knows and the files do not show."""
+    return tuple(_incident(copy) for copy in contents.quarantined)
+
+
+def _incident(copy: Instance) -> Observation:
+    evidence: Mapping[str, str] = {"source": f"{copy.source_ae}@{copy.source_address}", "file_sha256": copy.file_sha256}
+    return Observation(
+        rule="same-uid-other-pixels",
+        severity=Severity.INCIDENT,
+        text="An instance arrived again with other pixels under the same UID; the first copy was analysed, "
+        "the second is in quarantine.",
+        evidence=evidence,
+        sop_instance_uids=(copy.sop_instance_uid,),
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch has a type of its own for a full GPU, and none for a full heap.
+    name, text = type(error).__name__, str(error)
+    return name == "OutOfMemoryError" or "can't allocate memory" in text or "Unable to allocate" in text
+
+
+def _log_without_values(message: str, contents: RevisionContents, error: Exception) -> None:
+    """Where it failed, but not the error's text: a library may have put a header's value into it (promise 7)."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    log.error(
+        message,
+        study_uid=contents.revision.study_uid,
+        revision=contents.revision.number,
+        error=type(error).__name__,
+        where=" < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in reversed(frames)),
+    )

@@ -1,0 +1,82 @@
+"""The encode step: from a kept analysis to evidence objects, in the dialect of every destination."""
+
+import structlog
+
+from config.settings import Destination
+from gateway.app import App
+from gateway.pipeline.points import Point, reached
+from gateway.results import EvidenceFile, Predecessor, RevisionContext, build_evidence, profile_named
+from inference.findings import StudyAnalysis
+from storage import InstanceStore
+from storage.analyses import NewEvidence, analysis_of, predecessor_report, save_evidence
+from storage.digests import file_digest
+from storage.studies import revision_contents
+from storage.tables import RevisionState
+
+log = structlog.get_logger(__name__)
+
+# Without any destination the evidence is made and kept all the same, so that nothing has to be analysed again later.
+DEFAULT_PROFILE: str = Destination.model_fields["profile"].default
+
+
+class Encoder:
+    """Makes evidence objects; their UIDs are derived, so making them again changes nothing (promise 2)."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def encode(self, revision_id: int) -> None:
+        """Make and keep the evidence of an analysed revision. Raises gateway.results.ResultsError."""
+        with self._app.database.reading() as session:
+            contents = revision_contents(session, revision_id)
+            if contents.revision.state is not RevisionState.ANALYSED:
+                return
+            row = analysis_of(session, revision_id)
+            profiles = sorted({each.profile for each in self._app.settings.destinations} or {DEFAULT_PROFILE})
+            before = {name: predecessor_report(session, revision_id, name) for name in profiles}
+        assert row.path is not None and row.finished_at is not None  # noqa: S101, PT018 - a finished analysis has both
+        analysis = StudyAnalysis.load(self._app.store.locate(row.path))
+        files = tuple(self._app.store.locate(instance.path) for instance in contents.instances)
+        objects: list[NewEvidence] = []
+        folders: list[str] = []
+        for name in profiles:
+            found = before[name]
+            context = RevisionContext(
+                study_uid=contents.revision.study_uid,
+                revision=contents.revision.number,
+                model_set_digest=row.model_set,
+                files=files,
+                analysed_at=row.finished_at.astimezone(),
+                predecessor=None
+                if found is None
+                else Predecessor(found[0].sop_instance_uid, found[0].series_uid, found[1].number),
+            )
+            with self._app.store.draft("evidence", revision_id) as draft:
+                made = build_evidence(analysis, context, profile_named(name), draft.folder)
+                folder = draft.keep()
+            folders.append(folder)
+            objects += [_kept(self._app.store, name, folder, each) for each in made]
+        reached(Point.EVIDENCE_WRITTEN)
+        with self._app.database.transaction() as session:
+            kept = {each.path for each in save_evidence(session, row.id, objects)}
+        for folder in folders:
+            if not any(path.startswith(f"{folder}/") for path in kept):
+                self._app.store.remove(folder)
+        log.info("evidence is made", study_uid=contents.revision.study_uid, objects=len(objects))
+        reached(Point.EVIDENCE_RECORDED)
+
+
+def _kept(store: InstanceStore, profile: str, folder: str, made: EvidenceFile) -> NewEvidence:
+    """What the index keeps of an object, now that its folder has its final name."""
+    path = f"{folder}/{made.path.name}"
+    file = store.locate(path)
+    return NewEvidence(
+        profile=profile,
+        kind=made.kind.value,
+        sop_instance_uid=made.sop_instance_uid,
+        sop_class_uid=made.sop_class_uid,
+        series_uid=made.series_uid,
+        path=path,
+        size=file.stat().st_size,
+        file_sha256=file_digest(file),
+    )

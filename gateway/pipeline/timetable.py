@@ -1,0 +1,119 @@
+"""The timetable: what is done by the clock, by one process at a time, which a lease in the database names."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from gateway.app import App
+from gateway.pipeline.queues import WorkQueues
+from gateway.pipeline.revisions import RevisionSweep
+from storage import AuditEvent, AuditEventType, AuditOutcome, StorageError, role_actor
+from storage.audit.events import Detail
+from storage.processes import acquire_lease, forget, release_lease, silent_processes
+from storage.sweeping import sweep_orphans
+
+log = structlog.get_logger(__name__)
+
+LEASE = "timetable"
+LEASE_SECONDS = 20.0
+RENEWAL_SECONDS = 5.0
+# Six heartbeats; and twice in a row, so that an outage of the database, which silences everybody, adopts nobody.
+SILENT_AFTER = 30.0
+PEERS_INTERVAL = 10.0
+ACTOR = role_actor("timetable")
+
+
+class Timetable:
+    """Runs the jobs while it holds the lease; another machine's takes over when it does not."""
+
+    def __init__(self, app: App, queues: WorkQueues, holder: str) -> None:
+        self._app = app
+        self._queues = queues
+        self._holder = holder
+        self._holding = False
+        self._sweep = RevisionSweep(app.database, queues, app.settings.revisions, started_at=datetime.now(UTC))
+        self._silent: set[str] = set()
+        self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1})
+
+    def run(self, stop: threading.Event) -> None:
+        """Keep the timetable until `stop` is set."""
+        settings = self._app.settings
+        self.hold()
+        self._every(RENEWAL_SECONDS, self.hold, alone=False)
+        self._every(settings.revisions.sweep_interval, self._sweep)
+        self._every(PEERS_INTERVAL, self._sweep.give_up_failed)
+        self._every(PEERS_INTERVAL, self.adopt)
+        self._every(settings.audit.verify_interval, self.verify)
+        self._every(settings.retention.sweep_interval, self.remove_orphans)
+        self._scheduler.start()
+        stop.wait()
+        self._scheduler.shutdown(wait=True)
+        with self._app.database.transaction() as session:
+            release_lease(session, LEASE, self._holder)
+
+    def _every(self, seconds: float, job: Callable[[], None], *, alone: bool = True) -> None:
+        if not seconds:
+            return
+
+        def guarded() -> None:
+            if alone and not self._holding:
+                return
+            try:
+                job()
+            except StorageError as fault:
+                log.warning("a job of the timetable waits for its next turn", reason=str(fault))
+            except Exception:
+                log.exception("a job of the timetable failed")
+
+        self._scheduler.add_job(guarded, "interval", seconds=seconds)
+
+    def hold(self) -> None:
+        """Take or renew the lease."""
+        try:
+            with self._app.database.transaction() as session:
+                holding = acquire_lease(session, LEASE, self._holder, LEASE_SECONDS)
+        except StorageError:
+            self._holding = False
+            raise
+        if holding != self._holding:
+            log.info("this process keeps the timetable" if holding else "another process keeps the timetable")
+        self._holding = holding
+
+    def adopt(self) -> None:
+        """Give the unfinished work of executors that fell silent to their peers."""
+        with self._app.database.reading() as session:
+            silent = {each.executor_id for each in silent_processes(session, SILENT_AFTER)}
+        gone, self._silent = sorted(silent & self._silent), silent
+        if not gone:
+            return
+        moved = self._queues.adopt(gone)
+        with self._app.database.transaction() as session:
+            for executor in gone:
+                forget(session, executor)
+        log.warning("processes fell silent; their work goes to their peers", executors=gone, workflows=len(moved))
+
+    def verify(self) -> None:
+        """Walk the ledger's chain, and write down what was found."""
+        found = self._app.ledger.verify()
+        details: dict[str, Detail] = {"records": found.records, "head": found.head.hash}
+        if found.broken is None:
+            self._app.ledger.record(AuditEvent(AuditEventType.LEDGER_VERIFIED, ACTOR, details=details))
+            return
+        log.critical("the ledger is broken", seq=found.broken.seq, reason=found.broken.text)
+        self._app.ledger.record(
+            AuditEvent(
+                AuditEventType.LEDGER_BROKEN,
+                ACTOR,
+                AuditOutcome.MAJOR_FAILURE,
+                details={**details, "seq": found.broken.seq, "reason": found.broken.text},
+            )
+        )
+
+    def remove_orphans(self) -> None:
+        """Remove files that a crash left without a row."""
+        swept = sweep_orphans(self._app.store, self._app.database)
+        if swept.paths:
+            log.info("removed files that a crash left behind", files=len(swept.paths))

@@ -1,0 +1,161 @@
+"""What each role does in its process, from its start to its drained end.
+
+`python -m gateway.roles ROLE SUPERVISOR_PID` is such a process, with the settings on its standard input.
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import structlog
+
+from config import Settings
+from config.settings import Role
+from gateway.app import App, CannotStart, build, configure_log
+from gateway.handover import take_over
+
+log = structlog.get_logger(__name__)
+
+EXIT_FAULT = 2
+LOCK_PATIENCE = 5.0
+DRAIN_SECONDS = 25.0  # below the supervisor's patience
+PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """One role's process; its exit code."""
+    role = Role(arguments[0])
+    die_with(int(arguments[1]))
+    settings = take_over(sys.stdin.read())
+    configure_log(settings)
+    structlog.contextvars.bind_contextvars(role=role.value)
+    return run(role, settings)
+
+
+def die_with(supervisor: int) -> None:
+    """Have the kernel kill this process when its supervisor ends in any way: no role holds the port for nobody."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != supervisor:
+        os._exit(1)  # it ended before we asked
+
+
+def run(role: Role, settings: Settings) -> int:
+    """Do a role's work until SIGTERM; the exit code of its process."""
+    try:
+        with build(settings) as app, only_one(app, role):
+            _WORK[role](app)
+    except CannotStart as fault:
+        log.error("a role cannot start", reason=str(fault))  # noqa: TRY400 - a fault of the place, not of the code
+        return EXIT_FAULT
+    return 0
+
+
+@contextmanager
+def only_one(app: App, role: Role) -> Iterator[None]:
+    """Hold the role of this machine on this store: two with one executor id would take each other's workflows.
+
+    The kernel lets go of the lock however this process ends. Raises CannotStart when another one holds it.
+    """
+    folder = app.store.root / "run"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{role.value}@{socket.gethostname()}.lock"
+    with path.open("a+") as lock:
+        end = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as fault:
+                if time.monotonic() > end:
+                    lock.seek(0)
+                    raise CannotStart(
+                        f"another {role.value} process (pid {lock.read().strip() or 'unknown'}) works on "
+                        f"{app.store.root}; stop it, or give this service a store.root of its own"
+                    ) from fault
+                time.sleep(0.1)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _receive(app: App) -> None:
+    from gateway.dicom import receiver
+    from gateway.dicom.tls import TlsFault
+
+    try:
+        receiver.start(app.settings, app.database, app.store)
+    except (receiver.PortUnavailable, TlsFault) as fault:
+        raise CannotStart(str(fault)) from fault
+
+
+def _analyse(app: App) -> None:
+    from gateway.pipeline.limits import limit_memory
+    from gateway.pipeline.queues import ANALYSE_QUEUE, Worker, executor_id
+
+    stop = _stopped_by_signal()
+    limit_memory(app.settings.analysis.memory_limit)
+    from gateway.pipeline.analysing import Analyst
+    from gateway.pipeline.workflow import register_revisions
+    from inference.errors import InferenceError
+    from models.errors import ModelsError
+
+    try:
+        analyst = Analyst(app)
+    except (ModelsError, InferenceError) as fault:
+        raise CannotStart(f"analysis: {fault}") from fault
+    worker = Worker(app.settings, executor_id(Role.ANALYSE), [ANALYSE_QUEUE])
+    register_revisions(worker, app, analyst)
+    worker.start()
+    log.info("analysing", models=list(app.settings.analysis.models), model_set=analyst.model_set[:16])
+    stop.wait()
+    worker.stop(DRAIN_SECONDS)
+
+
+def _deliver(app: App) -> None:
+    from gateway.pipeline.queues import DELIVER_QUEUE, Worker, executor_id
+    from gateway.pipeline.workflow import register_deliveries
+
+    stop = _stopped_by_signal()
+    worker = Worker(app.settings, executor_id(Role.DELIVER), [DELIVER_QUEUE])
+    register_deliveries(worker, app)
+    worker.start()
+    log.info("delivering", destinations=[each.name for each in app.settings.destinations])
+    stop.wait()
+    worker.stop(DRAIN_SECONDS)
+
+
+def _timetable(app: App) -> None:
+    from gateway.pipeline.queues import WorkQueues, executor_id
+    from gateway.pipeline.timetable import Timetable
+
+    stop = _stopped_by_signal()
+    with WorkQueues(app.settings) as queues:
+        Timetable(app, queues, executor_id(Role.TIMETABLE)).run(stop)
+
+
+_WORK = {Role.RECEIVE: _receive, Role.ANALYSE: _analyse, Role.DELIVER: _deliver, Role.TIMETABLE: _timetable}
+
+
+def _stopped_by_signal() -> threading.Event:
+    stop = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    return stop
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,80 @@
+"""The real service with a detector that needs no weights, and with a kill at a named point: `python -m tests.faults.service`.
+
+`serve CONFIG` starts it; everything else is how its supervisor starts a role. SCANWARDEN_TEST_KILL_AT names the point at
+which supervisor and role die with SIGKILL, SCANWARDEN_TEST_POISON a study whose analysis takes its process down.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+KILL_AT = "SCANWARDEN_TEST_KILL_AT"
+POISON = "SCANWARDEN_TEST_POISON"
+SLOW = "SCANWARDEN_TEST_SLOW"
+COMMAND = (sys.executable, "-m", "tests.faults.service")
+
+
+def main(arguments: Sequence[str]) -> int:
+    from config.settings import Role
+
+    if arguments[0] == "serve":
+        from config import load_settings
+        from gateway.processes import supervise
+
+        roles = [Role(name) for name in arguments[2].split(",")] if len(arguments) > 2 else list(Role)
+        return supervise(load_settings(Path(arguments[1])), None, roles, COMMAND)
+    from gateway import roles as gateway_roles
+    from gateway.pipeline import points
+
+    points.listener = _kill_at(os.environ.get(KILL_AT, ""))
+    if arguments[0] == Role.ANALYSE:
+        _without_weights()
+    return gateway_roles.main(arguments)
+
+
+def _kill_at(name: str):  # type: ignore[no-untyped-def]
+    def listener(point: str) -> None:
+        if point == name:
+            os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return listener
+
+
+def _without_weights() -> None:
+    """Put a detector that calls bright pixels an edit in the place of the models."""
+    from gateway.pipeline import analysing
+    from inference.coverage import Coverage, by_header
+    from inference.detectors import Detection
+    from models.card import ModelCard
+    from tests.faults.modality import EDIT_VALUE
+
+    class BrightPixels:
+        card = ModelCard(
+            name="bright-pixels", version="1", network="none", arguments={}, digest="0" * 64, licence="Apache-2.0"
+        )
+
+        def covers(self, stack):  # type: ignore[no-untyped-def]
+            return by_header(self.card, stack)
+
+        def recognises(self, volume):  # type: ignore[no-untyped-def]
+            return Coverage()
+
+        def detect(self, volume, *, batch):  # type: ignore[no-untyped-def]
+            if os.environ.get(POISON) and os.environ[POISON] in str(volume.stack.members[0][0].study_uid):
+                os.kill(os.getpid(), signal.SIGSEGV)
+            time.sleep(float(os.environ.get(SLOW, "0")))
+            edit = (volume.voxels >= EDIT_VALUE).astype(np.float32)
+            logits = np.where(edit.any(axis=(1, 2)), 8.0, -8.0).astype(np.float32)
+            return Detection(edit, logits, np.full(edit.shape, 2, np.uint8))
+
+    analysing.detectors_for = lambda *_, **__: (BrightPixels(),)  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
