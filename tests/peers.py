@@ -68,6 +68,7 @@ class Orthanc:
                     "DicomAlwaysAllowGet": True,
                     "UnknownSopClassAccepted": True,
                     "OverwriteInstances": True,
+                    "SyncStorageArea": False,  # the PACS may forget at a power cut; tests should not wait for disks
                     "DicomModalities": {name: list(peer) for name, peer in (modalities or {}).items()},
                     "Plugins": [str(_PLUGINS / plugin) for plugin in plugins],
                     **(options or {}),

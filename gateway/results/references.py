@@ -12,6 +12,7 @@ from highdicom.sr import (
 )
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
+from pydicom.uid import UID
 
 from gateway.results import codes
 from gateway.results.segmentation import DrawnVolume
@@ -39,7 +40,7 @@ def image_library(sources: Sources) -> ContainerContentItem | None:
     of a group. Only those that every image has, since an attribute that is missing must not cost the report."""
     groups: dict[str, list[SourceInstance]] = {}
     for instance in sources.instances:
-        if instance.is_image:
+        if instance.is_image and UID(instance.sop_class_uid).type == "SOP Class":  # DCMTK refuses private ones here
             groups.setdefault(instance.series_uid, []).append(instance)
     if not groups:
         return None

@@ -243,11 +243,13 @@ def _refer_to_sources(dataset: Dataset, slices: Sequence[Slice]) -> None:
     dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence = list(instances.values())
     for frame in dataset.PerFrameFunctionalGroupsSequence:
         image = frame.DerivationImageSequence[0].SourceImageSequence[0]
-        piece = real[str(image.ReferencedSOPInstanceUID)]
-        image.ReferencedSOPClassUID = piece.instance.sop_class_uid
-        image.ReferencedSOPInstanceUID = piece.instance.sop_instance_uid
-        if piece.frame_number is not None:
-            image.ReferencedFrameNumber = piece.frame_number
+        source = real.get(str(image.ReferencedSOPInstanceUID))
+        if source is None:
+            continue  # frames of two segments on one slice share this item: it is done
+        image.ReferencedSOPClassUID = source.instance.sop_class_uid
+        image.ReferencedSOPInstanceUID = source.instance.sop_instance_uid
+        if source.frame_number is not None:
+            image.ReferencedFrameNumber = source.frame_number
 
 
 def _set_dimensions(dataset: Dataset, uid: str) -> None:
