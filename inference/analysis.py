@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from inference import calibration, linking, verdict
 from inference.coverage import is_localiser
+from inference.decoding import decode, refuse_unreadable
 from inference.detectors import Detection, Detector, check, detectors_for, used
 from inference.errors import GeometryError, InferenceError, NotDicom, NotOneStudy, TimeLimitExceeded, UnreadableInstance
 from inference.findings import Finding, Observation, SeriesAnalysis, Severity, StudyAnalysis, classes_of
@@ -221,18 +222,32 @@ def _analyse(
 
 
 def _without_doubles(instances: Sequence[Instance]) -> tuple[list[Instance], list[Observation]]:
-    """One file for each SOP Instance UID: equal files are one instance, different ones an incident."""
+    """One file for each SOP Instance UID: equal images are one instance, different ones an incident."""
     kept: dict[str, Instance] = {}
     contested: list[str] = []
     for instance in sorted(instances, key=lambda instance: str(instance.file)):
         first = kept.setdefault(instance.sop_instance_uid, instance)
-        if first is not instance and first.file.read_bytes() != instance.file.read_bytes():
+        if first is not instance and not _same_image(first, instance):
             contested.append(instance.sop_instance_uid)
     if not contested:
         return list(kept.values()), []
     uids = tuple(dict.fromkeys(contested))
-    text = f"{len(uids)} SOP Instance UID{'s name' if len(uids) > 1 else ' names'} several different files"
+    text = f"{len(uids)} SOP Instance UID{'s name' if len(uids) > 1 else ' names'} several different images"
     return list(kept.values()), [Observation("same-uid-other-file", Severity.INCIDENT, text, {}, uids)]
+
+
+def _same_image(one: Instance, other: Instance) -> bool:
+    """Whether two files hold the same bytes, or the same pixels at the same place in another transfer syntax."""
+    if one.file.read_bytes() == other.file.read_bytes():
+        return True
+    try:
+        for instance in (one, other):
+            refuse_unreadable(instance, _MAX_VOXELS)
+        return one.frames == other.frames and all(
+            np.array_equal(left, right) for left, right in zip(decode(one), decode(other), strict=True)
+        )
+    except UnreadableInstance:
+        return False
 
 
 def _stacks(all_series: Sequence[Series], found: _Findings) -> list[Stack]:

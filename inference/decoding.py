@@ -89,7 +89,7 @@ def decode(instance: Instance) -> Iterator[NDArray[np.float32]]:
 def _decode(instance: Instance) -> Iterator[NDArray[np.float32]]:
     dataset = pydicom.dcmread(instance.file, force=True)
     if "PixelData" not in dataset:
-        raise IncompleteHeader(f"{instance.name}: an image without Pixel Data; ask the sender to resend it")
+        raise IncompleteHeader(f"{instance.name}: an image without whole Pixel Data; ask the sender to resend it")
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = _syntax(instance)
     padding = _padding(dataset)
@@ -235,4 +235,8 @@ def _too_short(instance: Instance, needed: int, held: int) -> PixelDataTooShort:
 
 
 def _reason(fault: BaseException) -> str:
-    return " ".join(str(fault).split())[:160] or type(fault).__name__
+    """What a decoder says, without what it says about itself."""
+    text = " ".join(str(fault).split()).removeprefix(
+        "Unable to decode as exceptions were raised by all available plugins: "
+    )
+    return "the code stream is damaged" if "NoneType" in text else text[:160] or type(fault).__name__

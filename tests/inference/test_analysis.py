@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import RLELossless
 
 from inference.analysis import Progress, analyse_folder, analyse_study
 from inference.errors import NotOneStudy
@@ -200,6 +201,10 @@ def test_one_uid_with_two_contents_is_an_incident_and_an_equal_copy_is_none(
     copy.write_bytes(files[3].read_bytes())
     assert analyse_study([*files, copy], models=[known_cube()]).verdict is Verdict.CLEAR
     dataset = dcmread(copy)
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.save_as(copy)
+    assert analyse_study([*files, copy], models=[known_cube()]).verdict is Verdict.CLEAR
+    dataset = dcmread(files[3])
     dataset.PixelData = bytes(len(dataset.PixelData))
     dataset.save_as(copy)
     analysis = analyse_study([*files, copy], models=[known_cube()])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from inference.decoding import decode, matrix_of, refuse_unreadable
@@ -159,6 +159,17 @@ def test_code_streams_announce_their_matrix(scanwarden_data: Path) -> None:
         assert matrix_of(data[start:]) == (384, 384)
 
 
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["4", "5", "6", "7", "8", "9"])
+def test_a_code_stream_cut_short_is_never_half_an_image(scanwarden_data: Path, tmp_path: Path, name: str) -> None:
+    dataset = dcmread(scanwarden_data / f"dicom/transfer-syntaxes/{name}.dcm")
+    stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    dataset.PixelData = encapsulate([stream[: len(stream) * 7 // 20 * 2]])
+    dataset.save_as(tmp_path / "cut.dcm")
+    with pytest.raises(UndecodablePixelData, match="ask the sender to resend"):
+        pixels_of(tmp_path / "cut.dcm")
+
+
 @given(damaged=st.binary(max_size=200))
 @settings(max_examples=50, deadline=None)
 def test_no_bytes_take_the_reader_of_code_streams_down(damaged: bytes) -> None:
@@ -194,7 +205,7 @@ def test_an_image_without_pixel_data_is_refused(make_head: Any, write_dataset: A
     dataset = make_head(np.zeros((4, 4), np.uint16))
     del dataset.PixelData
     dataset.add_new((0x7FE1, 0x1010), "OB", b"\0" * 64)
-    with pytest.raises(IncompleteHeader, match="without Pixel Data"):
+    with pytest.raises(IncompleteHeader, match="without whole Pixel Data"):
         pixels_of(write_dataset(dataset, tmp_path / "empty.dcm"))
 
 
