@@ -46,17 +46,17 @@ def link(
     `pixel_mm2` the area of a pixel, 0 where unknown.
     """
     edit = detection.edit
-    components = np.empty(edit.shape, np.int32)
-    count = int(ndimage.label(edit >= _LOW * threshold, structure=_NEIGHBOURS, output=components))
-    if not count:
+    sure = edit >= threshold
+    components = np.zeros(edit.shape, np.int32)
+    if not sure.any():
         return [], components
+    ndimage.label(edit >= _LOW * threshold, structure=_NEIGHBOURS, output=components)
     least = max(least_pixels, int(np.ceil(least_area_mm2 / pixel_mm2)) if pixel_mm2 > 0 else 0)
-    sizes = np.bincount(components.ravel(), minlength=count + 1)
-    peaks = ndimage.maximum(edit, components, np.arange(count + 1))
-    likely = np.flatnonzero((sizes >= least) & (np.asarray(peaks) >= threshold))
+    sizes = np.bincount(components.ravel())
+    likely = [component for component in np.unique(components[sure]) if sizes[component] >= least]
     places = ndimage.find_objects(components)
     regions = []
-    for component in likely[likely > 0]:
+    for component in likely:
         place = places[component - 1]
         if place is None:
             continue
