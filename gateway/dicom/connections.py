@@ -2,7 +2,7 @@
 
 pynetdicom shakes hands for TLS in its accepting thread and starts two threads for whoever connects. Here the handshake
 and the whole A-ASSOCIATE-RQ come first, in a thread of the connection with a deadline; port checks, strangers and
-garbage end there. PDUs are bounded by what we announced (PS3.8 D.1).
+garbage end there.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 from pynetdicom import AE
 from pynetdicom.association import Association
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from gateway.dicom.contexts import verification_context
 from gateway.dicom.tls import common_name
@@ -28,7 +28,6 @@ log = structlog.get_logger(__name__)
 
 ASSOCIATE_RQ = 0x01
 MAX_REQUEST_BYTES = 1024**2  # 128 contexts with every transfer syntax make about 200 kB
-MAX_PDU_BYTES = 1024**2 + 1024  # a sender that ignores our limit gets this much and no more
 ABORT_UNEXPECTED_PDU = bytes.fromhex("07000000000400000202")  # A-ABORT, provider, unexpected PDU (PS3.8 9.3.8)
 BACKLOG = 128
 
@@ -43,40 +42,6 @@ class NotDicom(Exception):
 
 class PortChecked(Exception):
     """Connected and closed without a byte, as load balancers do; no event."""
-
-
-class GatewaySocket(AssociationSocket):
-    """A connection whose association request is already read; holds at most one PDU in memory."""
-
-    def __init__(self, association: Association, connection: socket.socket, received: bytes) -> None:
-        super().__init__(association, client_socket=connection)
-        self._received = received
-
-    @property
-    def ready(self) -> bool:
-        """Whether something can be read."""
-        return bool(self._received) or bool(super().ready)
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read `nr_bytes`, fewer when the peer closes. Raises OSError for a PDU that is larger than any we take."""
-        if nr_bytes > MAX_PDU_BYTES:
-            raise OSError(f"a PDU of {nr_bytes} bytes, the limit is {MAX_PDU_BYTES}")
-        if self.socket is None:
-            raise OSError("the connection is closed")
-        if self._received:
-            taken, self._received = self._received[:nr_bytes], self._received[nr_bytes:]
-            return bytearray(taken)
-        buffer = bytearray(nr_bytes)
-        view = memoryview(buffer)
-        got = 0
-        while got < nr_bytes:
-            count = self.socket.recv_into(view[got:])
-            if not count:
-                break
-            got += count
-        view.release()
-        del buffer[got:]
-        return buffer
 
 
 class ConnectionHandler(RequestHandler):
@@ -193,6 +158,12 @@ class GatewayServer(ThreadedAssociationServer):
         self._connections: Counter[str] = Counter()
         self._connections_lock = Lock()
         super().__init__(ae, address, ae.ae_title, [verification_context()], request_handler=ConnectionHandler)
+
+    @property
+    def waiting(self) -> int:
+        """Connections that have no association yet."""
+        with self._connections_lock:
+            return self._connections.total()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept only: the TLS handshake is the connection's own business."""

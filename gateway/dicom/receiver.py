@@ -18,12 +18,13 @@ from pynetdicom.transport import AddressInformation
 from config import Settings
 from gateway.dicom.association import Admission, AssociationRejected, Caller, CallerUnknown
 from gateway.dicom.congestion import Congestion
-from gateway.dicom.connections import ConnectionHandler, GatewayServer, GatewaySocket
+from gateway.dicom.connections import ConnectionHandler, GatewayServer
 from gateway.dicom.contexts import answer
 from gateway.dicom.messages import GatewayAssociation
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.dicom.quiet import quiet_pynetdicom
 from gateway.dicom.scp import StorageService
+from gateway.dicom.sockets import GatewaySocket
 from gateway.dicom.tls import server_context
 from gateway.dicom.trail import Trail, printable
 from storage import AuditEventType, Database, InstanceStore, Ledger
@@ -76,6 +77,11 @@ class Receiver:
     def open_associations(self) -> int:
         """Associations that are open."""
         return self._admission.open
+
+    @property
+    def connections_waiting(self) -> int:
+        """Connections without an association yet."""
+        return self._server.waiting if self._server is not None else 0
 
     def start(self) -> None:
         """Open the port and serve it in the background. Raises PortUnavailable."""

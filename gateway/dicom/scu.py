@@ -20,12 +20,14 @@ from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from config.settings import Destination
 from gateway.dicom.association import PERMANENT
 from gateway.dicom.contexts import ECHO_SYNTAXES, propose, verification_context
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.dicom.quiet import quiet_pynetdicom
+from gateway.dicom.sockets import ClosingSocket
 from gateway.dicom.tls import client_context
 
 log = structlog.get_logger(__name__)
@@ -194,6 +196,19 @@ def _broken(destination: Destination, each: _Object) -> ConnectionBroken:
     )
 
 
+class SendingEntity(AE):
+    """An application entity whose sockets close, and do not wait for a full packet (Nagle) before they send."""
+
+    def _create_socket(
+        self, assoc: Association, address: AddressInformation, tls_args: tuple[ssl.SSLContext, str] | None
+    ) -> AssociationSocket:
+        created = ClosingSocket(assoc, address=address)
+        created.tls_args = tls_args
+        if created.socket is not None:
+            created.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return created
+
+
 @contextmanager
 def _associated(
     destination: Destination, calling_ae_title: str, contexts: list[PresentationContext]
@@ -218,7 +233,7 @@ def _associate(
     contexts: list[PresentationContext],
     tls: ssl.SSLContext | None,
 ) -> Association:
-    ae = AE(ae_title=destination.calling_ae_title or calling_ae_title)
+    ae = SendingEntity(ae_title=destination.calling_ae_title or calling_ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     timeout = destination.timeout or None

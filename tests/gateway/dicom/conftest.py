@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
-from pynetdicom import AE, build_context
+from pynetdicom import build_context
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 from sqlalchemy import select
 
 from config import Settings
 from gateway.dicom.receiver import Receiver
+from gateway.dicom.scu import SendingEntity
 from storage import AuditEventType, Database, InstanceStore, Ledger, LedgerRecord, open_database, open_store
 from storage.tables import Instance, Revision
 
@@ -75,6 +77,9 @@ class Gateway:
         events = self.events(AuditEventType.ASSOCIATION_REFUSED)
         assert len(events) == count
         return [{**json.loads(event.details), "actor": event.actor} for event in events]
+
+    def events_of_peers(self) -> list[LedgerRecord]:
+        return [event for event in Ledger(self.database).list(limit=None) if "instance" not in event.event]
 
     def files(self) -> list[Path]:
         """Every file of the store that holds or held an instance, finished or not."""
@@ -167,7 +172,7 @@ class Modality:
     """A sender that puts any bytes into a C-STORE request, on one association."""
 
     def __init__(self, gateway: Gateway, sop_class: str = MR_IMAGE, syntax: str = ExplicitVRLittleEndian) -> None:
-        ae = AE(ae_title="MODALITY")
+        ae = SendingEntity(ae_title="MODALITY")
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 10
         contexts = [build_context(sop_class, syntax)]
         self.association: Association = ae.associate(
@@ -192,6 +197,29 @@ class Modality:
             self.association._reactor_checkpoint.set()
         assert response is not None, "no answer"
         return int(response.Status), str(response.ErrorComment or "")
+
+    def post(self, image: Dataset) -> None:
+        """Send a request and do not wait for its answer."""
+        request = C_STORE()
+        request.MessageID = 1
+        request.AffectedSOPClassUID = image.SOPClassUID
+        request.AffectedSOPInstanceUID = image.SOPInstanceUID
+        request.Priority = 2
+        request.DataSet = BytesIO(encoded(image))
+        self.association.dimse.send_msg(request, next(iter(self.association._accepted_cx)))
+
+    def begin(self, image: Dataset) -> None:
+        """Send a request without the last fragment of its data set."""
+        request = C_STORE()
+        request.MessageID = 1
+        request.AffectedSOPClassUID = image.SOPClassUID
+        request.AffectedSOPInstanceUID = image.SOPInstanceUID
+        request.Priority = 2
+        request.DataSet = BytesIO(encoded(image))
+        message = C_STORE_RQ()
+        message.primitive_to_message(request)
+        for part in list(message.encode_msg(next(iter(self.association._accepted_cx)), 256))[:-1]:
+            self.association.dul.send_pdu(part)
 
     def store(self, image: Dataset, **options: Any) -> Answer:
         """Send a data set under its own UIDs."""
