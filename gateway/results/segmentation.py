@@ -112,7 +112,7 @@ def draw(
 
 def _slices(volume: SeriesAnalysis, sources: Sources) -> list[Slice]:
     """The sources of a volume's slices, in its order, when they share one geometry."""
-    known = sources.by_uid()
+    known = sources.by_uid
     slices = []
     for uid, frame in zip(volume.sop_instance_uids, volume.frame_numbers, strict=True):
         instance = known.get(uid)

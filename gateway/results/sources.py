@@ -8,14 +8,16 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
 from gateway.results import patient
-from gateway.results.evidence import NoSourceHeader, RevisionContext
+from gateway.results.evidence import MANUFACTURER, NoSourceHeader, RevisionContext
 from gateway.results.patient import PatientStudy, patient_study
 
 Numbers = tuple[float, ...]
@@ -27,6 +29,7 @@ _TAGS: tuple[str, ...] = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "Modality",
+    "Manufacturer",
     "SeriesNumber",
     "InstanceNumber",
     "FrameOfReferenceUID",
@@ -42,6 +45,9 @@ _TAGS: tuple[str, ...] = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
+
+
+_OUR_CLASSES = frozenset({SegmentationStorage, Comprehensive3DSRStorage})
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,13 @@ class Sources:
     instances: tuple[SourceInstance, ...]
     patient: PatientStudy
 
+    @cached_property
     def by_uid(self) -> dict[str, SourceInstance]:
         return {instance.sop_instance_uid: instance for instance in self.instances}
 
 
 def read_sources(context: RevisionContext) -> Sources:
-    """Read the headers of the revision's files; files without one, or of another study, are left out.
+    """Read the headers of the revision's files; files without one, of another study, or of ours, are left out.
 
     The result does not depend on the order of the files. Raises NoSourceHeader when none is left.
     """
@@ -101,7 +108,7 @@ def read_sources(context: RevisionContext) -> Sources:
         warnings.simplefilter("ignore")  # pydicom's warnings quote the value, which may be the patient's
         for file in context.files:
             header = _header(file)
-            if header is None or str(header.get("StudyInstanceUID")) != context.study_uid:
+            if header is None or str(header.get("StudyInstanceUID")) != context.study_uid or _is_ours(header):
                 continue
             instance = _instance(header)
             found.setdefault(instance.sop_instance_uid, instance)
@@ -125,6 +132,11 @@ def _header(file: Path) -> Dataset | None:
     except Exception:  # noqa: BLE001 - a damaged file costs its own reference, not the report
         return None
     return header if complete else None
+
+
+def _is_ours(header: Dataset) -> bool:
+    """Evidence that came back from a PACS is no source: a report must not rest on itself."""
+    return header.SOPClassUID in _OUR_CLASSES and str(_value(header, "Manufacturer") or "") == MANUFACTURER
 
 
 def _instance(header: Dataset) -> SourceInstance:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from gateway.results.evidence import RevisionContext
 from gateway.results.sources import Sources
@@ -40,7 +41,7 @@ def slice_numbers(finding: Finding, volume: SeriesAnalysis | None, sources: Sour
     numbers = [first + 1, last + 1]
     word = "slice"
     if volume is not None:
-        known = sources.by_uid()
+        known = sources.by_uid
         shown = []
         for k in range(max(first, 0), min(last, len(volume.sop_instance_uids) - 1) + 1):
             instance = known.get(volume.sop_instance_uids[k])
@@ -57,9 +58,19 @@ def slice_numbers(finding: Finding, volume: SeriesAnalysis | None, sources: Sour
     return f"{word} {low}" if low == high else f"{word}s {low}-{high}"
 
 
-def place(finding: Finding, volume: SeriesAnalysis | None, sources: Sources) -> str:
-    """`series 3, images 24-31`."""
-    return f"{series_name(finding.series_uid, sources)}, {slice_numbers(finding, volume, sources)}"
+class Place(NamedTuple):
+    """Where a finding lies, as a viewer counts: `series 3`, `images 24-31`."""
+
+    series: str
+    slices: str
+
+    def __str__(self) -> str:
+        return f"{self.series}, {self.slices}"
+
+
+def place(finding: Finding, volume: SeriesAnalysis | None, sources: Sources) -> Place:
+    """Where a finding lies; `volume` is None when its mask is lost."""
+    return Place(series_name(finding.series_uid, sources), slice_numbers(finding, volume, sources))
 
 
 def percent(score: float) -> str:
@@ -76,7 +87,7 @@ def finding_sentence(finding: Finding, volume: SeriesAnalysis | None, sources: S
     return f"Region {finding.label} {looks}: {place(finding, volume, sources)}{volume_text}, {percent(finding.score)}"
 
 
-def conclusion(analysis: StudyAnalysis, places: Sequence[tuple[Finding, str]]) -> str:
+def conclusion(analysis: StudyAnalysis, places: Sequence[tuple[Finding, Place]]) -> str:
     """The verdict and what it rests on; `places` name where each finding lies."""
     edits = [(finding, where) for finding, where in places if finding.finding_class.is_edit]
     verdict = analysis.verdict
@@ -96,14 +107,18 @@ def _reasons(analysis: StudyAnalysis) -> str:
     return "; ".join(reasons[:2]) + (more + "." if reasons else "")
 
 
-def _edited(edits: Sequence[tuple[Finding, str]], *, sure: bool) -> str:
+def _edited(edits: Sequence[tuple[Finding, Place]], *, sure: bool) -> str:
     counts = Counter(_WORDS[finding.finding_class] for finding, _ in edits)
     single = len(edits) == 1
     verb = ("looks" if single else "look") if sure else "may be"
-    kinds = ", ".join(kind if single else f"{count} {kind}" for kind, count in counts.items())
-    wheres = list(dict.fromkeys(where for _, where in sorted(edits, key=lambda edit: -edit[0].score)))
-    shown = "; ".join(wheres[:3]) + (f"; and {len(wheres) - 3} more places" if len(wheres) > 3 else "")
-    return f"{len(edits)} region{'' if single else 's'} {verb} edited ({kinds}) in {shown}"
+    kinds = ", ".join(kind if single else f"{count} {kind}" for kind in _WORDS.values() if (count := counts[kind]))
+    places = list(dict.fromkeys(where for _, where in sorted(edits, key=lambda edit: -edit[0].score)))
+    series: dict[str, list[str]] = {}
+    for where in places[:4]:
+        series.setdefault(where.series, []).append(where.slices)
+    shown = "; ".join(f"{name}, {' and '.join(slices)}" for name, slices in series.items())
+    more = f" and {len(places) - 4} more places" if len(places) > 4 else ""
+    return f"{len(edits)} region{'' if single else 's'} {verb} edited ({kinds}) in {shown}{more}"
 
 
 def revision_sentence(context: RevisionContext, sources: Sources) -> str:

@@ -17,6 +17,7 @@ from pydicom.uid import (
     MRImageStorage,
     SecondaryCaptureImageStorage,
 )
+from pydicom.valuerep import format_number_as_ds
 
 from gateway.results import RevisionContext, model_set_digest
 from inference.findings import (
@@ -175,8 +176,10 @@ def _single_frames(geometry: Geometry) -> list[Dataset]:
         is_ct = geometry.modality == "CT"
         dataset = patient_header(CTImageStorage if is_ct else MRImageStorage, geometry.modality)
         dataset.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
-        dataset.ImagePositionPatient = [f"{value:.10g}" for value in geometry.position(k)]
-        dataset.ImageOrientationPatient = [f"{value:.10g}" for value in (*geometry.row, *geometry.column)]
+        dataset.ImagePositionPatient = [format_number_as_ds(float(value)) for value in geometry.position(k)]
+        dataset.ImageOrientationPatient = [
+            format_number_as_ds(float(value)) for value in (*geometry.row, *geometry.column)
+        ]
         dataset.PixelSpacing = list(geometry.spacing)
         dataset.SliceThickness = "3"
         _pixels(dataset, geometry, 1)
@@ -191,14 +194,16 @@ def _enhanced(geometry: Geometry) -> Dataset:
     measures, orientation, shared = Dataset(), Dataset(), Dataset()
     measures.PixelSpacing = list(geometry.spacing)
     measures.SliceThickness = "3"
-    orientation.ImageOrientationPatient = [f"{value:.10g}" for value in (*geometry.row, *geometry.column)]
+    orientation.ImageOrientationPatient = [
+        format_number_as_ds(float(value)) for value in (*geometry.row, *geometry.column)
+    ]
     shared.PixelMeasuresSequence = [measures]
     shared.PlaneOrientationSequence = [orientation]
     dataset.SharedFunctionalGroupsSequence = [shared]
     frames = []
     for k in range(len(geometry.depths)):
         position, frame = Dataset(), Dataset()
-        position.ImagePositionPatient = [f"{value:.10g}" for value in geometry.position(k)]
+        position.ImagePositionPatient = [format_number_as_ds(float(value)) for value in geometry.position(k)]
         frame.PlanePositionSequence = [position]
         frames.append(frame)
     dataset.PerFrameFunctionalGroupsSequence = frames

@@ -17,6 +17,7 @@ from gateway.results import (
     profile_named,
 )
 from gateway.results.profiles import ORTHANC
+from inference.findings import StudyAnalysis
 from tests.gateway.results.phantoms import AXIAL, GEOMETRIES, Geometry, abstention, analysis_of, write_phantom
 
 
@@ -49,6 +50,17 @@ def test_a_repeat_in_another_process_gives_the_same_bytes(tmp_path: Path) -> Non
         )
         made.append({file.name: file.read_bytes() for file in (tmp_path / name / "out").iterdir()})
     assert made[0] == made[1]
+
+
+def test_an_analysis_that_travelled_gives_the_same_bytes(tmp_path: Path) -> None:
+    """The encode step loads what the analyse step saved."""
+    phantom = write_phantom(tmp_path / "in")
+    analysis = analysis_of(phantom)
+    analysis.save(tmp_path / "kept")
+    loaded = StudyAnalysis.load(tmp_path / "kept")
+    before = build_evidence(analysis, phantom.context(), ORTHANC, tmp_path / "1")
+    after = build_evidence(loaded, phantom.context(), ORTHANC, tmp_path / "2")
+    assert [file.path.read_bytes() for file in before] == [file.path.read_bytes() for file in after]
 
 
 def test_writing_again_into_the_same_folder_changes_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """One vocabulary: standard codes mean what they say, private ones are well formed and stay what they are."""
 
+from pathlib import Path
+
 import pytest
 from pydicom.sr.coding import Code
 
@@ -72,3 +74,9 @@ def test_every_verdict_and_every_class_has_a_code_of_its_own() -> None:
     assert set(codes.REGIONS) == set(FindingClass)
     assert len({style.kind.value for style in codes.REGIONS.values()}) == len(FindingClass)
     assert len({style.colour for style in codes.REGIONS.values()}) == len(FindingClass)
+
+
+def test_every_private_code_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "evidence.md").read_text(encoding="utf-8")
+    for code in PRIVATE:
+        assert f"| {code.value} | {code.meaning} |" in page

@@ -63,7 +63,7 @@ def test_the_first_words_are_the_verdict_the_place_and_the_disclaimer(tmp_path: 
         for item in report.ContentSequence
         if (item.ValueType, item.RelationshipType) == ("TEXT", "CONTAINS")
     ]
-    assert first.startswith("SUSPECT: 2 regions look edited (1 added, 1 removed) in series 3, images 3-5; series 3, ")
+    assert first == "SUSPECT: 2 regions look edited (1 added, 1 removed) in series 3, images 3-5 and images 5-6."
     assert second == DISCLAIMER
 
 
@@ -219,3 +219,16 @@ def test_files_that_no_longer_read_cost_their_reference_only(tmp_path: Path) -> 
     report = dcmread(build_evidence(abstention(phantom, "x"), context, ORTHANC, tmp_path / "out")[-1].path)
     (study,) = report.CurrentRequestedProcedureEvidenceSequence
     assert sum(len(part.ReferencedSOPSequence) for part in study.ReferencedSeriesSequence) == len(phantom.files) - 1
+
+
+def test_evidence_that_came_back_is_no_source(tmp_path: Path) -> None:
+    phantom = write_phantom(tmp_path / "in")
+    first = build_evidence(analysis_of(phantom), phantom.context(), ORTHANC, tmp_path / "1")
+    context = phantom.context(revision=2, files=(*phantom.files, *(file.path for file in first)))
+    _, second = build_evidence(analysis_of(phantom), context, ORTHANC, tmp_path / "2")
+    returned = {file.sop_instance_uid for file in first}
+    (study,) = dcmread(second.path).CurrentRequestedProcedureEvidenceSequence
+    listed = {
+        item.ReferencedSOPInstanceUID for part in study.ReferencedSeriesSequence for item in part.ReferencedSOPSequence
+    }
+    assert not returned & listed

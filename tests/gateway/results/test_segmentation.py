@@ -1,5 +1,6 @@
 """A SEG shows a region at the very millimetre where it was found, on the images in which it was found."""
 
+import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +9,8 @@ from pathlib import Path
 import highdicom
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
@@ -94,6 +97,47 @@ def test_a_known_box_comes_back_at_the_same_millimetres(geometry: Geometry, tmp_
         found, expected = sorted_places(places_of(seg, segment)), sorted_places(expected_places(geometry, box))
         assert found.shape == expected.shape
         assert np.abs(found - expected).max() < 1e-3
+
+
+angles = st.floats(-np.pi, np.pi)
+lengths = st.floats(0.2, 5.0)
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> Geometry:
+    """Any rotation, any spacing, any small matrix, slices in any order."""
+    turn, tilt, roll = (draw(angles) for _ in range(3))
+    about_z = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    about_y = np.array([[np.cos(roll), 0, np.sin(roll)], [0, 1, 0], [-np.sin(roll), 0, np.cos(roll)]])
+    axes = about_z @ about_x @ about_y
+    depths = np.cumsum([draw(lengths) for _ in range(6)]).tolist()
+    return Geometry(
+        "any",
+        row=tuple(axes[:, 0].tolist()),
+        column=tuple(axes[:, 1].tolist()),
+        depths=tuple(draw(st.permutations(depths))),
+        rows=draw(st.integers(24, 40)),
+        columns=draw(st.integers(20, 40)),
+        spacing=(draw(lengths), draw(lengths)),
+        is_enhanced=draw(st.booleans()),
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(geometries())
+def test_any_geometry_brings_the_box_back(geometry: Geometry) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        phantom = write_phantom(Path(name) / "in", geometry)
+        (seg_file,), _ = built(phantom, analysis_of(phantom), Path(name) / "out")
+        seg = dcmread(seg_file.path)
+        for segment, box in enumerate(BOXES, start=1):
+            found, expected = places_of(seg, segment), expected_places(geometry, box)
+            assert found.shape == expected.shape
+            # Sorting by rounded millimetres is ambiguous for an arbitrary rotation: every place has its twin instead.
+            distances = np.linalg.norm(found[:, None] - expected[None], axis=2)
+            assert distances.min(axis=0).max() < 1e-3
+            assert distances.min(axis=1).max() < 1e-3
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda geometry: geometry.name)

@@ -36,10 +36,20 @@ def test_one_edit_is_said_in_one_breath(tmp_path: Path) -> None:
     )
 
 
+def test_many_edits_are_named_where_they_are_surest(tmp_path: Path) -> None:
+    phantom = write_phantom(tmp_path)
+    analysis = analysis_of(phantom, [(k, 2, 2, k + 1, 8, 8) for k in range(6)])
+    edits = [(each, wording.Place("series 3", f"image {each.label}")) for each in reversed(analysis.findings)]
+    assert wording.conclusion(analysis, edits) == (
+        "SUSPECT: 5 regions look edited (2 added, 2 removed, 1 resynthesised) in series 3, image 1 and image 2 and "
+        "image 3 and image 5 and 1 more places."
+    )
+
+
 def test_a_review_says_may(tmp_path: Path) -> None:
     phantom = write_phantom(tmp_path)
     analysis = analysis_of(phantom, [(1, 2, 2, 2, 8, 8)], verdict=Verdict.REVIEW)
-    assert wording.conclusion(analysis, [(analysis.findings[0], "series 3, image 2")]) == (
+    assert wording.conclusion(analysis, [(analysis.findings[0], wording.Place("series 3", "image 2"))]) == (
         "REVIEW: 1 region may be edited (added) in series 3, image 2."
     )
 
@@ -50,7 +60,7 @@ def test_a_tumour_without_edit_is_not_called_edited(tmp_path: Path) -> None:
     real = replace(analysis.findings[0], finding_class=FindingClass.REAL_TUMOUR)
     sentence = wording.finding_sentence(real, analysis.series[0], read_sources(phantom.context()))
     assert "no sign of editing" in sentence
-    assert wording.conclusion(replace(analysis, findings=(real,)), [(real, "somewhere")]) == (
+    assert wording.conclusion(replace(analysis, findings=(real,)), [(real, wording.Place("series 3", "image 2"))]) == (
         "CLEAR: no sign of manipulation found in 1 analysed series."
     )
 
@@ -59,13 +69,13 @@ def test_frames_of_an_enhanced_image_are_called_frames(tmp_path: Path) -> None:
     phantom = write_phantom(tmp_path, Geometry("enhanced", is_enhanced=True))
     analysis = analysis_of(phantom, [(1, 2, 2, 4, 8, 8)])
     sources = read_sources(phantom.context())
-    assert wording.place(analysis.findings[0], analysis.series[0], sources) == "series 3, frames 2-4"
+    assert str(wording.place(analysis.findings[0], analysis.series[0], sources)) == "series 3, frames 2-4"
 
 
 def test_a_finding_whose_mask_is_lost_is_placed_by_its_slices(tmp_path: Path) -> None:
     phantom = write_phantom(tmp_path)
     finding = analysis_of(phantom, [(1, 2, 2, 4, 8, 8)]).findings[0]
-    assert wording.place(finding, None, read_sources(phantom.context())) == "series 3, slices 2-4"
+    assert str(wording.place(finding, None, read_sources(phantom.context()))) == "series 3, slices 2-4"
 
 
 @pytest.mark.parametrize("verdict", [Verdict.SUSPECT, Verdict.REVIEW, Verdict.VERIFIED])
