@@ -168,7 +168,7 @@ class Analysis(Section):
         6 * 1024**3, ge=512 * 1024**2, description="Bytes of memory that an analysing process may take."
     )
     max_voxels: int = Field(
-        512 * 1024**2, ge=1, le=2**40, description="Voxels of the largest series that is analysed; above it we abstain."
+        128 * 1024**2, ge=1, le=2**40, description="Voxels of the largest series that is analysed; above it we abstain."
     )
     time_limit: PositiveSeconds = Field(900, description="Seconds for one study; above it we abstain.")
     attempts: Count = Field(3, ge=1, description="Times an analysis may take its process down before we abstain.")

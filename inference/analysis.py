@@ -24,7 +24,7 @@ from models.card import ModelCard
 from models.errors import ModelsError
 
 MOST_FINDINGS = 20
-_MAX_VOXELS = 512 * 1024**2
+_MAX_VOXELS = 128 * 1024**2
 _TIME_LIMIT = 900.0
 
 

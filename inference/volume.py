@@ -198,7 +198,7 @@ def load_volume(stack: Stack, *, max_voxels: int, after_each: Callable[[], None]
     return Loaded(_volume(whole, voxels[kept], (*whole.problems, problem)), list(refused.values()))
 
 
-def read_volumes(files: Sequence[Path], *, max_voxels: int = 512 * 1024**2) -> list[Volume]:
+def read_volumes(files: Sequence[Path], *, max_voxels: int = 128 * 1024**2) -> list[Volume]:
     """Every volume in some files, for tests, training and trials.
 
     Raises UnreadableInstance for the first file or slice that cannot be read.

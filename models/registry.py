@@ -130,7 +130,7 @@ def _verified(name: str, folder: Path) -> tuple[ModelCard, bytes]:
     found = hashlib.sha256(content).hexdigest()
     if found != card.digest:
         raise WeightsMismatch(
-            f"weights of {name}: SHA-256 {found[:16]}… is not {card.digest[:16]}… of the card; install the release again"
+            f"weights of {name}: SHA-256 {found[:16]}… is not the card's {card.digest[:16]}…; install the release again"
         )
     return card, content
 

@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import Progress
@@ -18,11 +18,6 @@ from gateway.cli.options import (
     settings_or_exit,
 )
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from storage import Database
-
 app = typer.Typer(no_args_is_help=True)
 
 EXIT_BROKEN = 1
@@ -34,21 +29,25 @@ def verify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Walk the whole chain. Ends with 0 when it is intact, with 1 when it is broken, and says where."""
     from storage import AuditEvent, AuditEventType, AuditOutcome, Ledger
 
-    database = _database(config)
-    ledger = Ledger(database)
-    records = ledger.head().seq
-    with Progress(console=progress_console, transient=True) as bar:
-        task = bar.add_task("verifying the ledger", total=records)
-        found = ledger.verify(progress=lambda done: bar.update(task, completed=done))
-    broken = found.broken
-    ledger.record(
-        AuditEvent(
-            AuditEventType.LEDGER_VERIFIED if broken is None else AuditEventType.LEDGER_BROKEN,
-            actor=person(),
-            outcome=AuditOutcome.SUCCESS if broken is None else AuditOutcome.MAJOR_FAILURE,
-            details={"records": found.records, "head": found.head.hash, "broken_at": broken.seq if broken else None},
+    with existing_database(settings_or_exit(config)) as database:
+        ledger = Ledger(database)
+        records = ledger.head().seq
+        with Progress(console=progress_console, transient=True) as bar:
+            task = bar.add_task("verifying the ledger", total=records)
+            found = ledger.verify(progress=lambda done: bar.update(task, completed=done))
+        broken = found.broken
+        ledger.record(
+            AuditEvent(
+                AuditEventType.LEDGER_VERIFIED if broken is None else AuditEventType.LEDGER_BROKEN,
+                actor=person(),
+                outcome=AuditOutcome.SUCCESS if broken is None else AuditOutcome.MAJOR_FAILURE,
+                details={
+                    "records": found.records,
+                    "head": found.head.hash,
+                    "broken_at": broken.seq if broken else None,
+                },
+            )
         )
-    )
     if as_json:
         facts = {"intact": found.intact, "records": found.records, "head": found.head.hash}
         if broken is not None:
@@ -76,12 +75,12 @@ def list_records(
     """Print the newest records that match, oldest first."""
     from storage import AuditEvent, AuditEventType, Ledger
 
-    database = _database(config)
     since = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
-    records = Ledger(database).list(since=since, event=event, study_uid=study, limit=limit)
-    Ledger(database).record(
-        AuditEvent(AuditEventType.AUDIT_LOG_USED, actor=person(), study_uid=study, details={"records": len(records)})
-    )
+    with existing_database(settings_or_exit(config)) as database:
+        ledger = Ledger(database)
+        records = ledger.list(since=since, event=event, study_uid=study, limit=limit)
+        used = {"records": len(records)}
+        ledger.record(AuditEvent(AuditEventType.AUDIT_LOG_USED, actor=person(), study_uid=study, details=used))
     if as_json:
         typer.echo(json.dumps([record.to_json() for record in records], indent=2))
         return
@@ -97,7 +96,3 @@ def list_records(
             record.details if record.details != "{}" else "",
         )
     answers.print(table)
-
-
-def _database(config: "Path | None") -> "Database":
-    return existing_database(settings_or_exit(config))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -180,9 +181,8 @@ def _wait(studies: list[_Study], settings: Settings) -> "list[RevisionDetail]":
     from gateway.cli.options import existing_database
     from storage.tables import RevisionState
 
-    database = existing_database(settings)
     deadline = time.monotonic() + _RESULT_SECONDS
-    with Progress(console=progress_console, transient=True) as bar:
+    with existing_database(settings) as database, Progress(console=progress_console, transient=True) as bar:
         tasks = [bar.add_task(study.title, total=len(_STAGES) - 1) for study in studies]
         while True:
             details = [_latest(database, study) for study in studies]
@@ -240,11 +240,10 @@ def _show_ledger(settings: Settings) -> None:
     from gateway.cli.options import existing_database
     from storage import Ledger
 
-    ledger = Ledger(existing_database(settings))
-    found = ledger.verify()
-    counts: dict[str, int] = {}
-    for record in ledger.records():
-        counts[record.event] = counts.get(record.event, 0) + 1
+    with existing_database(settings) as database:
+        ledger = Ledger(database)
+        found = ledger.verify()
+        counts = Counter(record.event for record in ledger.records())
     answers.rule("audit trail")
     state = "[green]intact[/]" if found.intact else f"[bold red]broken[/]: {found.broken}"
     answers.print(f"{state}: {found.records} records, head {found.head.hash}", highlight=False, soft_wrap=True)

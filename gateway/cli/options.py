@@ -1,6 +1,8 @@
 """What all commands share: the configuration option, the two consoles, and how a fault ends a command."""
 
 import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -41,7 +43,8 @@ def settings_or_exit(config: Path | None) -> Settings:
     return report.settings
 
 
-def existing_database(settings: Settings) -> "Database":
+@contextmanager
+def existing_database(settings: Settings) -> "Iterator[Database]":
     """The database of a gateway that has run; a command that only looks never makes a new one."""
     from storage import open_database
     from storage.errors import StorageError
@@ -52,9 +55,11 @@ def existing_database(settings: Settings) -> "Database":
         fail(f"there is no database at {file}; start the gateway first, or name its configuration with --config")
     try:
         database.check()
+        yield database
     except StorageError as fault:
         fail(str(fault))
-    return database
+    finally:
+        database.close()
 
 
 def person() -> str:

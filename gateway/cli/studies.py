@@ -44,7 +44,7 @@ def status(
         return
     from storage.overview import overview, recent_studies
 
-    with existing_database(settings).reading() as session:
+    with existing_database(settings) as database, database.reading() as session:
         seen = overview(session)
         newest = [
             {
@@ -86,13 +86,13 @@ def study(
     from storage.errors import NotFound
     from storage.overview import study_detail
 
-    database = existing_database(settings_or_exit(config))
-    with database.reading() as session:
-        try:
-            facts = _facts(study_detail(session, study_uid))
-        except NotFound as fault:
-            fail(str(fault))
-    Ledger(database).record(AuditEvent(AuditEventType.STUDY_ACCESSED, actor=person(), study_uid=study_uid))
+    with existing_database(settings_or_exit(config)) as database:
+        with database.reading() as session:
+            try:
+                facts = _facts(study_detail(session, study_uid))
+            except NotFound as fault:
+                fail(str(fault))
+        Ledger(database).record(AuditEvent(AuditEventType.STUDY_ACCESSED, actor=person(), study_uid=study_uid))
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -112,7 +112,8 @@ def retry(
     from gateway.pipeline.retry import retry_failed
 
     settings = settings_or_exit(config)
-    existing_database(settings)
+    with existing_database(settings):
+        pass  # a gateway that never ran has nothing to retry, and gets no database from this
     revisions, deliveries = retry_failed(settings, actor=person(), study_uid=study_uid)
     answers.print(f"{revisions} revisions and {deliveries} deliveries are tried again", highlight=False)
 
@@ -121,7 +122,7 @@ def _check(settings: "Settings") -> None:
     """For a health check: not C-ECHO, which an allow-list may rightly refuse to this machine."""
     from storage.overview import overview
 
-    with existing_database(settings).reading() as session:
+    with existing_database(settings) as database, database.reading() as session:
         silent = [p.role for p in overview(session).processes if _age(p.beat_at) > _SILENT_AFTER]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.dicom.host, settings.dicom.host)  # noqa: S104
     try:
