@@ -259,7 +259,7 @@ def predecessor_report(session: Session, revision_id: int, profile: str) -> tupl
         .order_by(Revision.number.desc(), Evidence.id.desc())
         .limit(1)
     )
-    found = session.execute(query).tuples().first()
+    found = session.execute(query).first()
     return found if found is None else (found[0], found[1])
 
 

@@ -65,7 +65,7 @@ def consignments(
         query = query.where(Delivery.destination == destination)
     if waiting:
         query = query.where(Delivery.state == DeliveryState.WAITING)
-    found = [Consignment(delivery, evidence, revision_id) for delivery, evidence in session.execute(query).tuples()]
+    found = [Consignment(delivery, evidence, revision_id) for delivery, evidence in session.execute(query)]
     return sorted(found, key=lambda each: (each.delivery.destination, _place(each.evidence.kind)))
 
 

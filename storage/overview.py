@@ -75,7 +75,7 @@ def overview(session: Session) -> Overview:
         revisions=_counted(session, Revision.state),
         oldest_waiting=session.scalar(oldest),
         deliveries=_counted(session, Delivery.state),
-        verdicts={verdict: count for verdict, count in session.execute(verdicts).tuples() if verdict is not None},
+        verdicts={verdict: count for verdict, count in session.execute(verdicts) if verdict is not None},
         processes=session.scalars(select(Process).order_by(Process.role, Process.executor_id)).all(),
         ledger_records=session.scalar(select(func.coalesce(func.max(LedgerRow.seq), 0))) or 0,
     )
@@ -90,7 +90,7 @@ def study_detail(session: Session, study_uid: str) -> StudyDetail:
     states = select(Instance.state, func.count()).where(Instance.study_uid == study_uid).group_by(Instance.state)
     return StudyDetail(
         study=study,
-        instances=dict(session.execute(states).tuples().all()),
+        instances=dict(session.execute(states).all()),
         revisions=[_detail(session, revision) for revision in revisions],
     )
 
@@ -103,7 +103,7 @@ def recent_studies(session: Session, limit: int = 20) -> Sequence[tuple[Revision
         .order_by(Revision.id.desc())
         .limit(limit)
     )
-    return [(revision, analysis) for revision, analysis in session.execute(query).tuples()]
+    return [(revision, analysis) for revision, analysis in session.execute(query)]
 
 
 def _detail(session: Session, revision: Revision) -> RevisionDetail:
@@ -123,4 +123,4 @@ def _detail(session: Session, revision: Revision) -> RevisionDetail:
 
 
 def _counted(session: Session, column: InstrumentedAttribute[State]) -> dict[State, int]:
-    return dict(session.execute(select(column, func.count()).group_by(column)).tuples().all())
+    return dict(session.execute(select(column, func.count()).group_by(column)).all())

@@ -151,7 +151,7 @@ def _open_revisions(session: Session, active: dict[str, list[InstanceFacts]], gr
         .outerjoin(Revision, and_(Revision.study_uid == Study.study_uid, Revision.number == latest))
         .where(Study.study_uid.in_(active))
     )
-    found: dict[str, Revision | None] = dict(session.execute(query).tuples().all())
+    found: dict[str, Revision | None] = dict(session.execute(query).all())
     studies, revisions = [], []
     for study_uid, facts in active.items():
         first, last = min(f.received_at for f in facts), max(f.received_at for f in facts)

@@ -84,7 +84,7 @@ def revisions_due(
     enough = case((Revision.expected_instances.is_(None), False), else_=arrived >= Revision.expected_instances)
     query = select(Revision, enough).where(Revision.state == RevisionState.OPEN).order_by(Revision.last_instance_at)
     due = []
-    for revision, is_enough in session.execute(query).tuples():
+    for revision, is_enough in session.execute(query):
         if is_enough:
             reason = CloseReason.EXPECTED
         elif max(revision.last_instance_at, started_at) + quiet <= now:
@@ -119,7 +119,7 @@ def close_revision(
         revision,
         AuditEventType.REVISION_CLOSED,
         actor=actor,
-        details={"reason": reason.value, **{state.value: count for state, count in counts.tuples()}},
+        details={"reason": reason.value, **{state.value: count for state, count in counts}},
     )
     return revision
 

@@ -38,13 +38,14 @@ def postgresql_server(programs: Path) -> Iterator["PostgresqlServer"]:
         data = folder / "data"
         arguments = ["--auth=trust", "--username=scanwarden", "--encoding=UTF8", "--no-locale", "--no-sync"]
         subprocess.run(
-            [programs / "initdb", "-D", data, *arguments], check=True, capture_output=True, cwd=folder, **user
+            [str(programs / "initdb"), "-D", str(data), *arguments], check=True, capture_output=True, cwd=folder, **user
         )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-        control = [programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
+        # No test cuts the machine's power, so the server need not wait for the disk.
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+        control = [str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log")]
         subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd=folder, **user)
         try:
             yield PostgresqlServer(port)
@@ -57,16 +58,27 @@ class PostgresqlServer:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self._emptied: list[str] = []
 
     def new_database(self) -> str:
-        """The URL of a fresh, empty database."""
+        """The URL of an empty database."""
+        if self._emptied:
+            return self._emptied.pop()
         name = f"scanwarden_{uuid4().hex[:12]}"
-        with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
-        return f"postgresql://{self._address(name)}"
+        return self._url(name)
 
-    def _dsn(self, database: str) -> str:
-        return f"postgresql://{self._address(database)}"
+    def give_back(self, url: str) -> None:
+        """Empty a database for the next test: far quicker than another one."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+        self._emptied.append(url)
 
-    def _address(self, database: str) -> str:
-        return f"scanwarden@127.0.0.1:{self.port}/{database}"
+    def _url(self, database: str) -> str:
+        return f"postgresql://scanwarden@127.0.0.1:{self.port}/{database}"

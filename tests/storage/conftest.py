@@ -1,6 +1,6 @@
 """Every contract of storage is tested on both: a fresh SQLite file, and a fresh database of a real PostgreSQL."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,19 +20,15 @@ def postgresql() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
-def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
-    """Gives the URL of another empty database at each call."""
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database."""
     if request.param == "postgresql":
         server: PostgresqlServer = request.getfixturevalue("postgresql")
-        return server.new_database
-    counter = iter(range(100))
-    return lambda: f"sqlite:///{tmp_path}/database-{next(counter)}.sqlite"
-
-
-@pytest.fixture
-def url(new_url: Callable[[], str]) -> str:
-    """The URL of an empty database."""
-    return new_url()
+        url = server.new_database()
+        yield url
+        server.give_back(url)
+    else:
+        yield f"sqlite:///{tmp_path}/database.sqlite"
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,10 +23,9 @@ from tests.storage.arrivals import NOON, at
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-def event(number: int = 0, **other: object) -> AuditEvent:
-    return AuditEvent(
-        AuditEventType.INSTANCE_STORED, "SCANNER@10.0.0.7", details={"number": number}, time=NOON, **other
-    )  # type: ignore[arg-type]
+def event(number: int = 0, study_uid: str | None = None) -> AuditEvent:
+    details = {"number": number}
+    return AuditEvent(AuditEventType.INSTANCE_STORED, "SCANNER@1", study_uid=study_uid, details=details, time=NOON)
 
 
 @pytest.fixture
@@ -223,6 +224,7 @@ def test_appends_from_many_processes_make_one_chain(url: str, database: Database
 # The chain itself, without a database.
 
 texts = st.text(max_size=20)
+EARLIEST, LATEST = datetime.fromisoformat("1900-01-01"), datetime.fromisoformat("2200-01-01")
 details = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
 events = st.builds(
     AuditEvent,
@@ -236,7 +238,7 @@ events = st.builds(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
         max_size=4,
     ),
-    time=st.datetimes(timezones=st.timezones()),
+    time=st.datetimes(min_value=EARLIEST, max_value=LATEST, timezones=st.timezones()),
 )
 
 
@@ -246,6 +248,11 @@ def chain(of: list[AuditEvent]) -> list[LedgerRecord]:
         made.append(chained(each, head))
         head = Head(made[-1].seq, made[-1].hash)
     return made
+
+
+def replaced(record: LedgerRecord, field: str, value: object) -> LedgerRecord:
+    fields: dict[str, Any] = {field: value}
+    return replace(record, **fields)
 
 
 def broken(records: list[LedgerRecord], expected: Head) -> bool:
@@ -271,7 +278,7 @@ def test_any_edit_of_any_field_is_found(of: list[AuditEvent], data: st.DataObjec
     if after is None and field not in ("study_uid", "subject"):
         after = "null"
     known = Head(made[-1].seq, made[-1].hash)
-    changed = [*made[:place], replace(made[place], **{field: after}), *made[place + 1 :]]
+    changed = [*made[:place], replaced(made[place], field, after), *made[place + 1 :]]
     assert broken(changed, known)
 
 
