@@ -131,6 +131,7 @@ class GatewayAssociation(Association):
         self._receiver = receiver
         self._on_end = on_end
         self.bind(evt.EVT_DIMSE_RECV, _keep_long_uids)
+        self.bind(evt.EVT_CONN_CLOSE, _wake)
 
     @property
     def is_busy(self) -> bool:
@@ -215,12 +216,20 @@ class GatewayAssociation(Association):
         """Forget a data set that will never be whole, and messages that nobody answers."""
         message = self.dimse.message
         if message is not None and isinstance(message.data_set, IncomingDataSet):
+            if message.data_set.sink is not None and self.ticket is not None:
+                log.warning("an association ended within a data set", address=self.ticket.caller.address)
             message.data_set.discard()
         while not self.dimse.msg_queue.empty():
             _, waiting = self.dimse.msg_queue.get_nowait()
             data_set = getattr(waiting, "DataSet", None)
             if isinstance(data_set, IncomingDataSet):
                 data_set.discard()
+
+
+def _wake(event: evt.Event) -> None:
+    """A request that cannot be decoded leaves the association's thread waiting for it: tell it that none will come."""
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]
 
 
 def _keep_long_uids(event: evt.Event) -> None:

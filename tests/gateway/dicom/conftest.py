@@ -18,6 +18,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
+from pynetdicom.pdu_primitives import P_DATA
 from sqlalchemy import select
 
 from config import Settings
@@ -196,7 +197,16 @@ class Modality:
         finally:
             self.association._reactor_checkpoint.set()
         assert response is not None, "no answer"
-        return int(response.Status), str(response.ErrorComment or "")
+        assert response.Status is not None
+        return response.Status, str(response.ErrorComment or "")
+
+    @property
+    def raw(self) -> socket.socket:
+        """The TCP connection under the association."""
+        wrapped = self.association.dul.socket
+        assert wrapped is not None
+        assert wrapped.socket is not None
+        return wrapped.socket
 
     def post(self, image: Dataset) -> None:
         """Send a request and do not wait for its answer."""
@@ -208,8 +218,8 @@ class Modality:
         request.DataSet = BytesIO(encoded(image))
         self.association.dimse.send_msg(request, next(iter(self.association._accepted_cx)))
 
-    def begin(self, image: Dataset) -> None:
-        """Send a request without the last fragment of its data set."""
+    def parts(self, image: Dataset) -> list[P_DATA]:
+        """A request in fragments of 256 bytes."""
         request = C_STORE()
         request.MessageID = 1
         request.AffectedSOPClassUID = image.SOPClassUID
@@ -218,7 +228,11 @@ class Modality:
         request.DataSet = BytesIO(encoded(image))
         message = C_STORE_RQ()
         message.primitive_to_message(request)
-        for part in list(message.encode_msg(next(iter(self.association._accepted_cx)), 256))[:-1]:
+        return list(message.encode_msg(next(iter(self.association._accepted_cx)), 256))
+
+    def begin(self, image: Dataset) -> None:
+        """Send a request without the last fragment of its data set."""
+        for part in self.parts(image)[:-1]:
             self.association.dul.send_pdu(part)
 
     def store(self, image: Dataset, **options: Any) -> Answer:

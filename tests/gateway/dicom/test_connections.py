@@ -73,6 +73,17 @@ def test_a_request_that_says_it_is_huge_is_not_waited_for(gateway: Gateway, visi
     assert serves(gateway)
 
 
+@pytest.mark.parametrize("body", [bytes(200), b"\0\1" + bytes(66), b"\0\1\0\0" + b"A" * 64, b""])
+def test_attack_requests_that_cannot_be_decoded_do_not_pile_up(gateway: Gateway, body: bytes) -> None:
+    """Within the 30 seconds of `acse_timeout`, in which pynetdicom would keep a thread for each."""
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", gateway.port), 10) as caller:
+            caller.sendall(struct.pack(">BBL", 1, 0, len(body)) + body)
+            until_closed(caller)
+    assert eventually(lambda: gateway.receiver._snapshot() == [])
+    assert serves(gateway)
+
+
 def test_half_a_request_is_noted(gateway: Gateway, visitor: socket.socket) -> None:
     visitor.sendall(struct.pack(">BBL", 1, 0, 200) + bytes(50))
     visitor.shutdown(socket.SHUT_WR)
@@ -112,8 +123,7 @@ def test_attack_connections_without_a_request_do_not_keep_others_out(start: Star
 
 def test_attack_a_pdu_larger_than_announced_ends_its_association_only(gateway: Gateway) -> None:
     beside, attacker = Modality(gateway), Modality(gateway)
-    raw = attacker.association.dul.socket.socket
-    raw.sendall(struct.pack(">BBL", 4, 0, MAX_PDU_BYTES + 1) + bytes(1000))
+    attacker.raw.sendall(struct.pack(">BBL", 4, 0, MAX_PDU_BYTES + 1) + bytes(1000))
     attacker.association.join(timeout=10)
     assert not attacker.association.is_established
     assert beside.store(mr_image())[0] == 0
@@ -123,10 +133,9 @@ def test_attack_a_pdu_larger_than_announced_ends_its_association_only(gateway: G
 
 def test_a_sender_that_vanishes_within_a_data_set_leaves_nothing(gateway: Gateway) -> None:
     sender = Modality(gateway)
-    raw = sender.association.dul.socket.socket
     sender.begin(mr_image())
     assert eventually(lambda: len(gateway.files()) == 1)
-    raw.shutdown(socket.SHUT_RDWR)
+    sender.raw.shutdown(socket.SHUT_RDWR)
     assert eventually(lambda: gateway.files() == [])
     assert eventually(lambda: gateway.receiver.open_associations == 0)
     assert serves(gateway)
@@ -135,7 +144,7 @@ def test_a_sender_that_vanishes_within_a_data_set_leaves_nothing(gateway: Gatewa
 def test_attack_a_sender_that_stalls_within_a_pdu_is_cut_off(start: Start) -> None:
     gateway = start(dimse_timeout=0.3)
     sender = Modality(gateway)
-    sender.association.dul.socket.socket.sendall(struct.pack(">BBL", 4, 0, 1000) + bytes(10))
+    sender.raw.sendall(struct.pack(">BBL", 4, 0, 1000) + bytes(10))
     assert eventually(lambda: gateway.receiver.open_associations == 0)
     assert serves(gateway)
 
@@ -171,6 +180,6 @@ def test_no_bytes_take_the_port_down(gateway: Gateway, data: bytes, as_pdu: bool
 def test_no_message_takes_the_port_down(gateway: Gateway, data: bytes, control: int) -> None:
     sender = Modality(gateway)
     pdv = struct.pack(">LBB", len(data) + 2, 1, control) + data
-    sender.association.dul.socket.send(struct.pack(">BBL", 4, 0, len(pdv)) + pdv)
+    sender.raw.sendall(struct.pack(">BBL", 4, 0, len(pdv)) + pdv)
     sender.association.abort()
     assert eventually(lambda: gateway.receiver.open_associations == 0)
