@@ -2,7 +2,7 @@
 
 What arrives goes through `InstanceStore.incoming` and `record_instances`. What happens to a study afterwards stands in
 modules that are used by name: `studies` (revisions), `analyses`, `deliveries`, `processes` (heartbeats and leases),
-`overview` and `sweeping`. `digests` decodes pixels and is therefore for the analyse role only.
+`overview`, `sweeping` and `retention`. `digests` decodes pixels and is therefore for the analyse role only.
 """
 
 from storage.audit import AuditEvent, AuditEventType, AuditOutcome, Ledger, LedgerRecord, peer_actor, role_actor

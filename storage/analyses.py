@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, case, select, update
 from sqlalchemy.orm import Session
 
 from storage.audit.events import AuditEventType, AuditOutcome, Detail, role_actor
@@ -92,11 +92,11 @@ def record_pixel_digests(session: Session, digests: Mapping[int, str]) -> None:
 
 
 def stored_copy(session: Session, sop_instance_uid: str) -> Instance:
-    """The copy that came first: what a contested one is compared with."""
-    query = select(Instance).where(
-        Instance.sop_instance_uid == sop_instance_uid, Instance.state == InstanceState.STORED
-    )
-    instance = session.scalar(query)
+    """The copy that came first: what a contested one is compared with. Expired, it has its digests and no file."""
+    first = (InstanceState.STORED, InstanceState.EXPIRED)
+    query = select(Instance).where(Instance.sop_instance_uid == sop_instance_uid, Instance.state.in_(first))
+    held_first = case((Instance.state == InstanceState.STORED, 0), else_=1)
+    instance = session.scalar(query.order_by(held_first, Instance.id).limit(1))
     if instance is None:
         raise NotFound(f"no stored instance has the UID {sop_instance_uid}")
     return instance

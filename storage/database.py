@@ -215,5 +215,5 @@ def _translated(doing: str) -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeout) as fault:
         cause = fault.orig if isinstance(fault, DBAPIError) else fault
         raise DatabaseUnavailable(
-            f"cannot {doing} the database: {str(cause).strip()}; nothing was committed, try again when it answers"
+            f"cannot {doing} the database: {str(cause).strip()}; take it as not done, and try again when it answers"
         ) from fault

@@ -84,50 +84,77 @@ def record_instances(session: Session, arrivals: Sequence[tuple[StoredFile, Inst
     The first copy of a UID is stored. The same bytes again are counted. Other bytes under the same UID are kept as
     contested until the analyse role has compared the pixels (promise 4). Stored and contested instances belong to their
     study's open revision, which is opened when there is none; evidence objects that come back open no revision.
+
+    When the transaction fails, answer with a failure and leave the files: a commit whose answer was lost may have named
+    them. `sweeping` removes those that no row names.
     """
     copies = _known_copies(session, arrivals)
     ours = _evidence_uids(session, arrivals)
-    outcomes, new, events, repeated, active = [], [], [], list[int](), dict[str, list[InstanceFacts]]()
+    outcomes, events, active, growing = [], [], dict[str, list[InstanceFacts]](), set[str]()
     for stored, facts in arrivals:
         if not stored.path.exists():
             raise StoreFault(f"{stored.path} is gone before it was indexed; ask the sender to send it again")
         kind = InstanceKind.EVIDENCE if facts.sop_instance_uid in ours else facts.kind
-        of_uid = copies.setdefault(facts.sop_instance_uid, {})
-        if stored.sha256 in of_uid:
-            disposition, copy = Disposition.REPEAT, of_uid[stored.sha256]
-            if isinstance(copy, int):
-                repeated.append(copy)
-            else:
-                copy["repeats"] += 1
-        else:
-            disposition = Disposition.CONTESTED if of_uid else Disposition.STORED
-            row = _row(stored, facts, kind, InstanceState(disposition))
-            of_uid[stored.sha256] = row
-            new.append(row)
+        disposition = _place(copies.setdefault(facts.sop_instance_uid, {}), stored, facts, kind)
         active.setdefault(facts.study_uid, []).append(facts)
+        if disposition is not Disposition.REPEAT and kind is not InstanceKind.EVIDENCE:
+            growing.add(facts.study_uid)
         outcomes.append(Outcome(disposition, stored, kind))
         events.append(_event(stored, facts, disposition))
-    _open_revisions(session, active, {row["study_uid"] for row in new if row["kind"] is not InstanceKind.EVIDENCE})
-    if new:
-        session.execute(insert(Instance), new)
-    if repeated:
-        _count_repeats(session, repeated)
+    _open_revisions(session, active, growing)
+    _write_copies(session, [copy for of_uid in copies.values() for copy in of_uid.values()])
     append(session, events)
     return outcomes
 
 
+@dataclass(slots=True)
+class _Copy:
+    """One copy of a UID: in the database when it has an `id`, to be written when it has a `row`."""
+
+    id: int | None = None
+    expired: bool = False
+    row: dict[str, Any] | None = None
+    repeats: int = 0
+
+
 def _known_copies(
     session: Session, arrivals: Sequence[tuple[StoredFile, InstanceFacts]]
-) -> dict[str, dict[str, int | dict[str, Any]]]:
-    """For each UID, its copies by file digest: the row's id, or the row itself while it is not inserted yet."""
+) -> dict[str, dict[str, _Copy]]:
+    """The copies of each UID by file digest."""
     uids = {facts.sop_instance_uid for _, facts in arrivals}
-    query = select(Instance.sop_instance_uid, Instance.file_sha256, Instance.id).where(
-        Instance.sop_instance_uid.in_(uids)
-    )
-    known: dict[str, dict[str, int | dict[str, Any]]] = {}
-    for uid, digest, identifier in session.execute(query):
-        known.setdefault(uid, {})[digest] = identifier
+    columns = (Instance.sop_instance_uid, Instance.file_sha256, Instance.id, Instance.state)
+    known: dict[str, dict[str, _Copy]] = {}
+    for uid, digest, identifier, state in session.execute(select(*columns).where(Instance.sop_instance_uid.in_(uids))):
+        known.setdefault(uid, {})[digest] = _Copy(identifier, expired=state is InstanceState.EXPIRED)
     return known
+
+
+def _place(of_uid: dict[str, _Copy], stored: StoredFile, facts: InstanceFacts, kind: InstanceKind) -> Disposition:
+    """Decide on an arrival by the copies of its UID, and note there what is to be written."""
+    copy = of_uid.get(stored.sha256)
+    if copy is not None and not copy.expired:
+        copy.repeats += 1
+        return Disposition.REPEAT
+    if copy is None:
+        alone = not of_uid
+        copy = of_uid[stored.sha256] = _Copy()
+    else:  # its file was deleted for its age: the new one takes the place
+        alone = all(other.expired for other in of_uid.values())
+        copy.expired = False
+    disposition = Disposition.STORED if alone else Disposition.CONTESTED
+    copy.row = _row(stored, facts, kind, InstanceState(disposition))
+    return disposition
+
+
+def _write_copies(session: Session, copies: Sequence[_Copy]) -> None:
+    new = [copy.row | {"repeats": copy.repeats} for copy in copies if copy.id is None and copy.row is not None]
+    if new:
+        session.execute(insert(Instance), new)
+    for copy in copies:
+        if copy.id is not None and (copy.repeats or copy.row is not None):
+            returned = {} if copy.row is None else copy.row | {"revision_id": None}
+            change = update(Instance).where(Instance.id == copy.id)
+            session.execute(change.values(repeats=Instance.repeats + copy.repeats, **returned))
 
 
 def _evidence_uids(session: Session, arrivals: Sequence[tuple[StoredFile, InstanceFacts]]) -> set[str]:
@@ -202,14 +229,7 @@ def _row(stored: StoredFile, facts: InstanceFacts, kind: InstanceKind, state: In
         "source_ae": facts.source_ae,
         "source_address": facts.source_address,
         "received_at": facts.received_at,
-        "repeats": 0,
     }
-
-
-def _count_repeats(session: Session, identifiers: list[int]) -> None:
-    for identifier in set(identifiers):
-        times = identifiers.count(identifier)
-        session.execute(update(Instance).where(Instance.id == identifier).values(repeats=Instance.repeats + times))
 
 
 _EVENTS = {

@@ -19,7 +19,7 @@ from storage.audit.events import AuditEvent, AuditEventType, Detail, role_actor
 from storage.audit.ledger import append
 from storage.database import Database
 from storage.instances import InstanceStore
-from storage.tables import Analysis, Evidence, Instance
+from storage.tables import Analysis, Evidence, Instance, InstanceState
 
 GRACE = 3600.0
 _BATCH = 500
@@ -76,12 +76,14 @@ def _aged(store: InstanceStore, older_than: float) -> Iterator[str]:
 
 
 def _without_row(session: Session, paths: Sequence[str]) -> list[str]:
-    named = set(session.scalars(select(Instance.path).where(Instance.path.in_(paths))))
+    living = select(Instance.path).where(Instance.path.in_(paths), Instance.state != InstanceState.EXPIRED)
+    named = set(session.scalars(living))
     revisions = {revision for path in paths if (revision := _revision(path)) is not None}
     if revisions:
         analyses = select(Analysis.path).where(Analysis.revision_id.in_(revisions), Analysis.path.is_not(None))
         named |= {path for path in session.scalars(analyses) if path is not None}
         evidence = select(Evidence.path).join(Analysis).where(Analysis.revision_id.in_(revisions))
+        evidence = evidence.where(Evidence.expired_at.is_(None))
         named |= {str(Path(path).parent) for path in session.scalars(evidence)}
     return [path for path in paths if path not in named]
 

@@ -49,6 +49,7 @@ class InstanceState(StrEnum):
     CONTESTED = "contested"  # same UID, other bytes: kept apart until the pixels are compared
     DUPLICATE = "duplicate"  # same UID, other bytes, same pixels and geometry
     QUARANTINED = "quarantined"  # same UID, other pixels: an incident
+    EXPIRED = "expired"  # its file is past its age and gone; its digests stay
 
 
 class Priority(StrEnum):
@@ -248,6 +249,7 @@ class Evidence(Table):
     size: Mapped[int] = mapped_column(BigInteger)
     file_sha256: Mapped[str] = mapped_column(Sha256)
     created_at: Mapped[datetime]
+    expired_at: Mapped[datetime | None]  # when its file was deleted for its age
 
 
 class Delivery(Table):

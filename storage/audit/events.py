@@ -53,6 +53,7 @@ class AuditEventType(StrEnum):
     INSTANCE_DUPLICATE = "instance-duplicate"
     INSTANCE_QUARANTINED = "instance-quarantined"
     INSTANCES_DELETED = "instances-deleted"
+    EVIDENCE_DELETED = "evidence-deleted"
     FILES_SWEPT = "files-swept"
     REVISION_CLOSED = "revision-closed"
     REVISION_FAILED = "revision-failed"
@@ -88,6 +89,7 @@ _MESSAGES = {
     AuditEventType.INSTANCE_DUPLICATE: EventId.DICOM_INSTANCES_ACCESSED,
     AuditEventType.INSTANCE_QUARANTINED: EventId.SECURITY_ALERT,
     AuditEventType.INSTANCES_DELETED: EventId.DICOM_STUDY_DELETED,
+    AuditEventType.EVIDENCE_DELETED: EventId.DICOM_STUDY_DELETED,
     AuditEventType.ANALYSIS_STARTED: EventId.DICOM_INSTANCES_ACCESSED,
     AuditEventType.ANALYSIS_FINISHED: EventId.DICOM_INSTANCES_ACCESSED,
     AuditEventType.ANALYSIS_FAILED: EventId.DICOM_INSTANCES_ACCESSED,

@@ -160,6 +160,7 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("file_sha256", Text64, nullable=False),
         sa.Column("created_at", Moment, nullable=False),
+        sa.Column("expired_at", Moment, nullable=True),
         sa.ForeignKeyConstraint(["analysis_id"], ["analyses.id"], name=op.f("fk_evidence_analysis_id_analyses")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_evidence")),
     )
