@@ -3,7 +3,6 @@
 `build_evidence` is the one entry: a SEG for each volume with findings, then the SR that refers to them.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.results.evidence import (
@@ -39,7 +38,7 @@ __all__ = [
 
 def build_evidence(
     analysis: StudyAnalysis, context: RevisionContext, profile: Profile, folder: Path
-) -> Sequence[EvidenceFile]:
+) -> list[EvidenceFile]:
     """Write the evidence objects of one analysis into `folder`: SEGs first, the SR last.
 
     The same arguments give the same files, byte for byte, so a repeat after a crash changes nothing. Source headers

@@ -291,9 +291,9 @@ def abstention(phantom: Phantom, *reasons: str) -> StudyAnalysis:
     return StudyAnalysis(phantom.study_uid, Verdict.ABSTAIN, 0.5, reasons, models=MODELS)
 
 
-def read_study(folder: Path) -> Phantom:
+def read_study(folder: Path, pattern: str = "*.dcm") -> Phantom:
     """A real single-frame series as a phantom: its geometry comes from its headers, in the order of its positions."""
-    headers = [(dcmread(file, stop_before_pixels=True), file) for file in sorted(folder.rglob("*.dcm"))]
+    headers = [(dcmread(file, stop_before_pixels=True), file) for file in sorted(folder.rglob(pattern))]
     first = headers[0][0]
     cosines = [float(value) for value in first.ImageOrientationPatient]
     normal = np.cross(cosines[:3], cosines[3:])

@@ -76,6 +76,16 @@ def test_evidence_on_real_studies_is_valid(
     assert_valid(files)
 
 
+@pytest.mark.real_data
+@pytest.mark.parametrize("number", range(1, 10))
+def test_a_report_on_every_transfer_syntax_is_valid(
+    number: int, scanwarden_data: Path, tmp_path: Path, assert_valid: Callable[[Sequence[EvidenceFile]], None]
+) -> None:
+    phantom = read_study(scanwarden_data / "dicom" / "transfer-syntaxes", f"{number}.dcm")
+    files = build_evidence(abstention(phantom, "a mosaic is no slice"), phantom.context(), ORTHANC, tmp_path)
+    assert_valid(files)
+
+
 @pytest.mark.parametrize("verdict", Verdict)
 def test_every_verdict_without_finding_is_valid(
     verdict: Verdict, tmp_path: Path, assert_valid: Callable[[Sequence[EvidenceFile]], None]

@@ -222,7 +222,8 @@ def test_only_the_surest_findings_are_drawn_and_the_report_says_so(tmp_path: Pat
     phantom = write_phantom(tmp_path / "in")
     boxes = [(0, row, 0, 1, row + 1, 4) for row in range(25)]
     (seg_file,), sr = built(phantom, analysis_of(phantom, boxes), tmp_path / "out")
-    assert len(dcmread(seg_file.path).SegmentSequence) == 20
+    drawn = [int(item.SegmentLabel.split()[-1]) for item in dcmread(seg_file.path).SegmentSequence]
+    assert drawn == list(range(1, 21)), "scores fall with the label"
     assert "5 of 25 regions are listed without a drawing." in sr.path.read_bytes().decode("latin-1")
 
 
