@@ -6,6 +6,7 @@ garbage end there.
 """
 
 import contextlib
+import errno
 import socket
 import ssl
 import struct
@@ -169,7 +170,14 @@ class GatewayServer(ThreadedAssociationServer):
         """Accept only: the TLS handshake is the connection's own business."""
         if self.socket is None:
             raise OSError("the port is closed")
-        return self.socket.accept()
+        try:
+            return self.socket.accept()
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                # The connection stays in the backlog; without a pause the loop would spin on it
+                log.error("out of file handles: no connection can be accepted")  # noqa: TRY400
+                time.sleep(0.1)
+            raise
 
     def shutdown(self) -> None:
         """Stop accepting and close the port; open associations go on."""

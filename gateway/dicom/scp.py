@@ -191,7 +191,10 @@ class StorageService:
             raise
         finally:
             self._turn.release()
-        outcome.settle(self._store)
+        try:
+            outcome.settle(self._store)
+        except StorageError as fault:  # it is stored: the sender must not hear otherwise
+            log.warning("the file of a repeat stays until the next sweep", reason=str(fault))
         log.debug(
             "instance received",
             outcome=outcome.disposition.value,

@@ -28,7 +28,7 @@ from gateway.dicom.contexts import ECHO_SYNTAXES, propose, verification_context
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.dicom.quiet import quiet_pynetdicom
 from gateway.dicom.sockets import ClosingSocket
-from gateway.dicom.tls import client_context
+from gateway.dicom.tls import TlsFault, client_context
 
 log = structlog.get_logger(__name__)
 
@@ -162,12 +162,9 @@ def _describe(path: Path) -> "_Object | SendOutcome":
 
 def _send_one(association: Association, destination: Destination, each: _Object, message_id: int) -> SendOutcome:
     accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
-    content: Path | Dataset
-    if (each.sop_class_uid, each.transfer_syntax) in accepted:
-        content = each.path
-    elif each.transfer_syntax in ECHO_SYNTAXES[:2] and (each.sop_class_uid, ECHO_SYNTAXES[0]) in accepted:
-        content = dcmread(each.path)
-    else:
+    as_it_is = (each.sop_class_uid, each.transfer_syntax) in accepted
+    implicit = each.transfer_syntax in ECHO_SYNTAXES[:2] and (each.sop_class_uid, ECHO_SYNTAXES[0]) in accepted
+    if not as_it_is and not implicit:
         return SendOutcome(
             each.path,
             each.sop_instance_uid,
@@ -175,10 +172,11 @@ def _send_one(association: Association, destination: Destination, each: _Object,
             f"the destination accepts no SOP class {each.sop_class_uid} in transfer syntax {each.transfer_syntax}",
         )
     try:
+        content: Path | Dataset = each.path if as_it_is else dcmread(each.path)
         status = association.send_c_store(content, msg_id=message_id)
     except RuntimeError as error:  # the association is gone
         raise _broken(destination, each) from error
-    except (ValueError, AttributeError, OSError) as error:
+    except (ValueError, AttributeError, OSError, InvalidDicomError) as error:
         return SendOutcome(each.path, each.sop_instance_uid, None, f"cannot be encoded for sending: {error}")
     if "Status" not in status:
         raise _broken(destination, each)
@@ -216,7 +214,10 @@ def _associated(
     quiet_pynetdicom()
     # Raw bytes from the file, never decoded and encoded again. Process-wide, and right for everything that we send.
     _config.STORE_SEND_CHUNKED_DATASET = True
-    tls = client_context(destination.tls) if destination.tls is not None else None
+    try:
+        tls = client_context(destination.tls) if destination.tls is not None else None
+    except TlsFault as fault:
+        raise Unreachable(f"{_name(destination)}: {fault}") from fault
     association = _associate(destination, calling_ae_title, contexts, tls)
     try:
         if not association.is_established:

@@ -206,6 +206,12 @@ def test_a_file_that_cannot_be_used_is_named(hospital: Authority, changes: dict[
         server_context(Tls.model_validate({**hospital.issue("a"), **values}))
 
 
+def test_a_destination_whose_files_cannot_be_used_is_unreachable(gateway: Gateway, hospital: Authority) -> None:
+    broken = {**hospital.issue("e"), "private_key": "/nowhere/key.pem"}
+    with pytest.raises(Unreachable, match=r"gateway .*/nowhere/key.pem: the TLS private key cannot be read"):
+        echo(destination(gateway, broken), "CT1")
+
+
 def test_a_client_without_authorities_trusts_the_system(hospital: Authority) -> None:
     context = client_context(Tls.model_validate({**hospital.issue("d"), "authorities": None}))
     assert context.verify_mode is ssl.CERT_REQUIRED
