@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import and_, func, insert, select, update
+from sqlalchemy import and_, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from storage.audit.events import AuditEvent, AuditEventType, peer_actor
@@ -19,6 +19,17 @@ from storage.errors import InstanceRefused, StoreFault
 from storage.instances import InstanceStore, StoredFile
 from storage.tables import Evidence, Instance, InstanceKind, InstanceState, Priority, Revision, RevisionState, Study
 
+# Built once: the receive path executes them for every batch.
+_COPIES = select(Instance.sop_instance_uid, Instance.file_sha256, Instance.id, Instance.state).where(
+    Instance.sop_instance_uid.in_(bindparam("uids", expanding=True))
+)
+_Other = aliased(Revision)
+_LATEST = select(func.max(_Other.number)).where(_Other.study_uid == Study.study_uid).correlate(Study).scalar_subquery()
+_LATEST_REVISIONS = (
+    select(Study.study_uid, Revision)
+    .outerjoin(Revision, and_(Revision.study_uid == Study.study_uid, Revision.number == _LATEST))
+    .where(Study.study_uid.in_(bindparam("studies", expanding=True)))
+)
 _OUR_UIDS = "2.25."  # root of the UIDs that we derive for evidence objects (PS3.5 B.2)
 
 
@@ -122,9 +133,8 @@ def _known_copies(
 ) -> dict[str, dict[str, _Copy]]:
     """The copies of each UID by file digest."""
     uids = {facts.sop_instance_uid for _, facts in arrivals}
-    columns = (Instance.sop_instance_uid, Instance.file_sha256, Instance.id, Instance.state)
     known: dict[str, dict[str, _Copy]] = {}
-    for uid, digest, identifier, state in session.execute(select(*columns).where(Instance.sop_instance_uid.in_(uids))):
+    for uid, digest, identifier, state in session.execute(_COPIES, {"uids": list(uids)}):
         known.setdefault(uid, {})[digest] = _Copy(identifier, expired=state is InstanceState.EXPIRED)
     return known
 
@@ -171,14 +181,7 @@ def _open_revisions(session: Session, active: dict[str, list[InstanceFacts]], gr
 
     A repeat alone opens nothing, but it does keep an open revision from being called quiet.
     """
-    other = aliased(Revision)
-    latest = select(func.max(other.number)).where(other.study_uid == Study.study_uid).correlate(Study).scalar_subquery()
-    query = (
-        select(Study.study_uid, Revision)
-        .outerjoin(Revision, and_(Revision.study_uid == Study.study_uid, Revision.number == latest))
-        .where(Study.study_uid.in_(active))
-    )
-    found: dict[str, Revision | None] = dict(session.execute(query).all())
+    found: dict[str, Revision | None] = dict(session.execute(_LATEST_REVISIONS, {"studies": list(active)}).all())
     studies, revisions = [], []
     for study_uid, facts in active.items():
         first, last = min(f.received_at for f in facts), max(f.received_at for f in facts)

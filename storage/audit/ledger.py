@@ -47,6 +47,7 @@ class LedgerRecord:
 
 
 _FIELDS = ("seq", "time", "event", "outcome", "actor", "study_uid", "subject", "details", "previous_hash", "hash")
+_LAST = select(LedgerRow.seq, LedgerRow.hash).order_by(LedgerRow.seq.desc()).limit(1)  # built once
 _COLUMNS = [getattr(LedgerRow, name) for name in _FIELDS]
 
 
@@ -282,5 +283,5 @@ def _current_head(session: Session) -> Head:
 
 
 def _head(session: Session) -> Head:
-    row = session.execute(select(LedgerRow.seq, LedgerRow.hash).order_by(LedgerRow.seq.desc()).limit(1)).first()
+    row = session.execute(_LAST).first()
     return Head(row.seq, row.hash) if row is not None else Head()
