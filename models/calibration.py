@@ -3,25 +3,31 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from models.card import Calibration, Logistic, Thresholds
-from models.figures import f1
+from models.card import Calibration, Logistic, Thresholds, strongest_run
+from models.figures import auc, f1
 from models.tampering.families import TRAINED
 from models.trials import PIXEL_THRESHOLDS, Trials
 
+_RUNS = (1, 2, 3, 4)
 _QUIET_SLICES = 0.01  # share of genuine slices that may pass the slice threshold
 _REVIEW_STUDIES = 0.05  # share of genuine series that may pass the review threshold
 _MARGIN = 0.5  # logits between the loudest genuine series and the suspect threshold
 
 
-def fit(trials: Trials, run: int) -> Calibration:
-    """Logistic calibration of slices and studies, each with genuine and edited weighted as equally frequent."""
+def fit(trials: Trials) -> Calibration:
+    """Logistic calibration of slices and series, each with genuine and edited weighted as equally frequent.
+
+    The run is the one that ranks edited series above genuine ones best.
+    """
     slices = [trial for trial in trials.slices if trial.family is None or trial.family in TRAINED]
-    studies = [trial for trial in trials.studies if trial.family is None or trial.family in TRAINED]
+    run = max(_RUNS, key=lambda length: auc(*_series(trials, length)))
+    edited, genuine = _series(trials, run)
     return Calibration(
         slice=_logistic([trial.logit for trial in slices], [trial.family is not None for trial in slices]),
-        study=_logistic([trial.logit for trial in studies], [trial.family is not None for trial in studies]),
+        study=_logistic([*edited, *genuine], [True] * len(edited) + [False] * len(genuine)),
         run=run,
     )
 
@@ -34,15 +40,19 @@ def thresholds(trials: Trials, calibration: Calibration) -> Thresholds:
     """
     edited = np.sum([trial.pixels for trial in trials.slices if trial.family in TRAINED], axis=0)
     genuine = [trial.logit for trial in trials.slices if trial.family is None]
-    series = [trial.logit for trial in trials.studies if trial.family is None]
-    suspect = max(series) + _MARGIN
-    review = float(np.quantile(series, 1 - _REVIEW_STUDIES))
+    series = _series(trials, calibration.run)[1]
     return Thresholds(
         pixel=float(PIXEL_THRESHOLDS[int(np.argmax(f1(edited)))]),
         slice=_at_least_even(calibration.slice, float(np.quantile(genuine, 1 - _QUIET_SLICES))),
-        review=_at_least_even(calibration.study, review),
-        suspect=_at_least_even(calibration.study, suspect),
+        review=_at_least_even(calibration.study, float(np.quantile(series, 1 - _REVIEW_STUDIES))),
+        suspect=_at_least_even(calibration.study, max(series) + _MARGIN),
     )
+
+
+def _series(trials: Trials, run: int) -> tuple[list[float], list[float]]:
+    """The logits of edited (trained families) and of genuine series."""
+    edited = [strongest_run(trial.logits, run) for trial in trials.studies if trial.family in TRAINED]
+    return edited, [strongest_run(trial.logits, run) for trial in trials.studies if trial.family is None]
 
 
 def _at_least_even(logistic: Logistic, logit: float) -> float:
@@ -53,7 +63,7 @@ def _logistic(logits: Sequence[float], edited: Sequence[bool]) -> Logistic:
     x, y = np.asarray(logits, dtype=np.float64), np.asarray(edited)
     weight = np.where(y, 0.5 / max(int(y.sum()), 1), 0.5 / max(int((~y).sum()), 1))
 
-    def loss(parameters: np.ndarray) -> float:
+    def loss(parameters: NDArray[np.float64]) -> float:
         z = np.exp(parameters[0]) * x + parameters[1]
         return float((weight * np.logaddexp(0.0, np.where(y, -z, z))).sum() + 1e-4 * parameters[0] ** 2)
 

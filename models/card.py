@@ -82,11 +82,7 @@ class ModelCard(BaseModel):
 
         An edit that anyone would make for a purpose spans several slices; a false alarm seldom does.
         """
-        logits = np.asarray(image_logits, dtype=np.float64).ravel()
-        if not logits.size:
-            return float("-inf")
-        run = min(self.calibration.run, logits.size)
-        return float(np.convolve(logits, np.ones(run) / run, mode="valid").max())
+        return strongest_run(image_logits, self.calibration.run)
 
     def slice_probabilities(self, image_logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """The calibrated probability that each slice was edited."""
@@ -118,3 +114,12 @@ class ModelCard(BaseModel):
 
     def write(self, path: Path) -> None:
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def strongest_run(logits: NDArray[np.float32], run: int) -> float:
+    """The highest mean over `run` consecutive slices, or over all where there are fewer; -inf of none."""
+    values = np.asarray(logits, dtype=np.float64).ravel()
+    if not values.size:
+        return float("-inf")
+    length = min(run, values.size)
+    return float(np.convolve(values, np.ones(length) / length, mode="valid").max())

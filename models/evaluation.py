@@ -123,8 +123,8 @@ def _studies(trials: Trials, card: ModelCard) -> Report:
         return card.calibration.study.probability(np.array(list(logits)))
 
     def figures(wanted: Callable[[str], bool]) -> Report:
-        genuine = [t.logit for t in trials.studies if t.family is None and wanted(t.source)]
-        edited = [t.logit for t in trials.studies if t.family in TRAINED and wanted(t.source)]
+        genuine = [card.study_logit(t.logits) for t in trials.studies if t.family is None and wanted(t.source)]
+        edited = [card.study_logit(t.logits) for t in trials.studies if t.family in TRAINED and wanted(t.source)]
         said, found = probability(genuine), probability(edited)
         review, suspect = card.thresholds.review, card.thresholds.suspect
         return {

@@ -38,13 +38,13 @@ class SliceTrial:
 
 @dataclass(frozen=True)
 class StudyTrial:
-    """One series as a study-level decision sees it: the card's study logit."""
+    """One series as a study-level decision sees it: the image logits of its slices, in order."""
 
     source: str
     patient: str
     family: str | None
     touched_up: bool
-    logit: float
+    logits: NDArray[np.float32] = field(repr=False)
 
 
 @dataclass
@@ -57,12 +57,15 @@ class Trials:
 
 @dataclass(frozen=True)
 class Plan:
-    """How often each family is tried: edits per series (`native`: of more than 8 bit), and single slices."""
+    """How often each family is tried: edits per series (`native`: of more than 8 bit), and single slices.
 
-    edits: int = 1
-    native_edits: int = 4
+    A fraction is a chance.
+    """
+
+    edits: float = 0.5
+    native_edits: float = 3.0
     single_genuine: int = 150
-    single_edits: int = 10
+    single_edits: int = 8
 
 
 def run(
@@ -92,10 +95,10 @@ def _series(
     for index, logit in enumerate(genuine.image_logit):
         counts = _counts(genuine.edit[index], np.zeros(volume.shape[1:], dtype=np.bool_))
         trials.slices.append(_slice(case, None, False, float(logit), float(logit), counts))
-    trials.studies.append(_study(case, None, False, genuine.image_logit, model.card))
+    trials.studies.append(StudyTrial(case.source, case.patient, None, False, genuine.image_logit))
     repeats = plan.native_edits if volume.dtype.itemsize > 1 else plan.edits
     for family in families:
-        for _ in range(repeats):
+        for _ in range(int(repeats) + int(rng.random() < repeats % 1)):
             touched = bool(rng.random() < 0.5)
             try:
                 tampered = tamper_volume(volume, family, rng, spacing=case.spacing, donors=donors, touched_up=touched)
@@ -108,7 +111,7 @@ def _series(
             seen = list(range(max(0, edited[0] - 1), min(len(volume), edited[-1] + 2)))
             said = model.predict(tampered.volume.astype(np.float32), case.spacing, only=seen)
             logits[seen] = said.image_logit
-            trials.studies.append(_study(case, family, touched, logits, model.card))
+            trials.studies.append(StudyTrial(case.source, case.patient, family, touched, logits))
             for place, index in enumerate(seen):
                 mask = tampered.mask[index]
                 if mask.sum() >= _EDITED:
@@ -171,7 +174,3 @@ def _slice(
     case: Case, family: str | None, touched: bool, logit: float, twin: float, counts: Any, right: float = float("nan")
 ) -> SliceTrial:
     return SliceTrial(case.source, case.patient, family, touched, logit, twin, counts, right)
-
-
-def _study(case: Case, family: str | None, touched: bool, logits: NDArray[np.float32], card: ModelCard) -> StudyTrial:
-    return StudyTrial(case.source, case.patient, family, touched, card.study_logit(logits))

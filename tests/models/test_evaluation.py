@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import calibration, registry
+from models import calibration, networks, registry
+from models.card import strongest_run
 from models.datasets import Case
 from models.evaluation import report, tables
 from models.figures import auc, calibration_error, f1, interval, sensitivity_at, upper_bound
+from models.release import conclude
 from models.splits import Split
 from models.tampering.families import FAMILIES
 from models.tampering.phantom import phantom_volume
@@ -72,9 +74,20 @@ def test_the_same_seed_gives_the_same_report(trials: Trials, published: Path) ->
 
 
 def test_no_genuine_series_of_the_calibration_patients_reaches_suspect(trials: Trials) -> None:
-    fitted = calibration.fit(trials, run=3)
+    fitted = calibration.fit(trials)
     chosen = calibration.thresholds(trials, fitted)
-    genuine = [trial.logit for trial in trials.studies if trial.family is None]
+    genuine = [strongest_run(trial.logits, fitted.run) for trial in trials.studies if trial.family is None]
     assert (fitted.study.probability(np.array(genuine)) < chosen.suspect).all()
     assert chosen.review <= chosen.suspect
     assert min(chosen.slice, chosen.review) >= 0.5
+
+
+def test_a_released_model_loads_and_its_page_tells_the_figures(trials: Trials, published: Path, tmp_path: Path) -> None:
+    card = registry.available(published)[0]
+    network = networks.build(card.network, **card.arguments)
+    released, figures = conclude(card, network, trials, trials, tmp_path)
+    assert registry.load("untrained", folder=tmp_path).card == released
+    page = (tmp_path / "cards" / "untrained.md").read_text(encoding="utf-8")
+    assert released.digest in page
+    assert f"{figures['overall']['auc']:.3f}" in page
+    assert "painted_onto" in page
