@@ -5,6 +5,7 @@ never stand in the file: a password comes from the environment or from a file th
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -224,6 +225,33 @@ class Audit(Section):
     verify_interval: PositiveSeconds = Field(
         3600, description="Seconds between two verifications of the ledger's chain."
     )
+    checkpoint_interval: PositiveSeconds = Field(
+        300, description="Seconds between two signed checkpoints of the ledger; none is taken while nothing happens."
+    )
+    keys: FolderPath | None = Field(
+        None, description="Folder of the private keys that sign checkpoints; unset: `keys` under `store.root`."
+    )
+    anchors: tuple[FilePath, ...] = Field(
+        (),
+        description="Append-only files that get every checkpoint, beside `ledger/checkpoints.jsonl` under `store.root`; "
+        "best where the database's administrator cannot write.",
+    )
+
+
+class Verification(Section):
+    """How the archive is compared with what was first seen."""
+
+    archive: str | None = Field(
+        None, min_length=1, description="Name of the destination that is verified by the clock; unset: none is."
+    )
+    studies_per_hour: Count = Field(12, ge=1, description="Studies that the timetable asks the archive for in an hour.")
+    instances_per_second: Count = Field(
+        20, ge=1, description="Instances that are taken from the archive in a second, whoever asks."
+    )
+    window: Age = Field(timedelta(days=90), description="Age up to which a verification counts for the coverage.")
+    random_share: Share = Field(
+        0.25, description="Share of the timetable's studies that chance picks; the others are the longest unverified."
+    )
 
 
 class Log(Section):
@@ -257,6 +285,9 @@ class Settings(BaseSettings):
     queues: Queues = Field(default_factory=Queues, description="How much work may wait.")
     retention: Retention = Field(default_factory=Retention, description="How long what is kept.")
     audit: Audit = Field(default_factory=Audit, description="The ledger's own timetable.")
+    verification: Verification = Field(
+        default_factory=Verification, description="How the archive is compared with what was first seen."
+    )
     log: Log = Field(default_factory=Log, description="What goes to standard error.")
 
 

@@ -94,6 +94,16 @@ class DeliveryState(StrEnum):
     DEAD = "DEAD"
 
 
+class VerificationState(StrEnum):
+    """How far the verification of a study in an archive is."""
+
+    FETCHING = "FETCHING"
+    COMPARING = "COMPARING"  # fetched; the analyse role decodes and compares
+    SAME = "SAME"  # everything as first seen, or re-encoded without loss
+    DIFFERS = "DIFFERS"  # altered, missing or extra: an incident
+    FAILED = "FAILED"  # no answer, so nothing is known
+
+
 def _choice(enumeration: type[StrEnum]) -> Enum:
     # Text with the enumeration's values: a new member needs no migration, and SQL typed by hand reads well.
     return Enum(enumeration, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members])
@@ -126,6 +136,7 @@ class Table(DeclarativeBase):
         CloseReason: _choice(CloseReason),
         AnalysisState: _choice(AnalysisState),
         DeliveryState: _choice(DeliveryState),
+        VerificationState: _choice(VerificationState),
     }
 
 
@@ -272,6 +283,61 @@ class Delivery(Table):
     delivered_at: Mapped[datetime | None]
 
 
+class FirstSeen(Table):
+    """What one instance was when it was first analysed. Triggers refuse UPDATE and DELETE; see storage/firstseen.py."""
+
+    __tablename__ = "first_seen"
+    __table_args__ = (
+        Index("ix_first_seen_study_uid", "study_uid", "revision"),
+        Index("ix_first_seen_file_sha256", "file_sha256"),
+    )
+
+    sop_instance_uid: Mapped[str] = mapped_column(Uid, primary_key=True)
+    sop_class_uid: Mapped[str] = mapped_column(Uid)
+    study_uid: Mapped[str] = mapped_column(Uid, ForeignKey("studies.study_uid"))
+    series_uid: Mapped[str] = mapped_column(Uid)
+    transfer_syntax: Mapped[str] = mapped_column(Uid)
+    revision: Mapped[int]  # number of the study's first revision that holds it
+    file_sha256: Mapped[str] = mapped_column(Sha256)
+    pixel_sha256: Mapped[str | None] = mapped_column(Sha256)  # NULL: no pixels, or none that could be decoded
+    attributes: Mapped[dict[str, Any]]  # digest by group of attributes; empty: the header could not be read
+    recorded_at: Mapped[datetime]
+
+
+class Root(Table):
+    """Count and root of a study's first-seen digests at a revision, and of each of its series; also in the ledger."""
+
+    __tablename__ = "roots"
+
+    study_uid: Mapped[str] = mapped_column(Uid, ForeignKey("studies.study_uid"), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    series_uid: Mapped[str] = mapped_column(Uid, primary_key=True)  # empty: the whole study
+    instances: Mapped[int]
+    root: Mapped[str] = mapped_column(Sha256)
+
+
+class Verification(Table):
+    """One comparison of what an archive holds of a study with what was first seen."""
+
+    __tablename__ = "verifications"
+    __table_args__ = (
+        Index("ix_verifications_study_uid", "study_uid", "archive", "finished_at"),
+        Index("ix_verifications_state", "state"),
+    )
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    study_uid: Mapped[str] = mapped_column(Uid, ForeignKey("studies.study_uid"))
+    archive: Mapped[str] = mapped_column(String(32))
+    state: Mapped[VerificationState]
+    attempts: Mapped[int] = mapped_column(default=0)  # times that its comparison was begun
+    path: Mapped[str | None] = mapped_column(String(255))  # fetched files, until they are compared
+    counts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    failure: Mapped[str | None] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(String(128))
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
 class Process(Table):
     """The heartbeat of one process of one role."""
 
@@ -316,3 +382,55 @@ class LedgerRow(Table):
     details: Mapped[str] = mapped_column(Text)  # canonical JSON, as it was hashed
     previous_hash: Mapped[str] = mapped_column(Sha256)
     hash: Mapped[str] = mapped_column(Sha256)
+
+
+class CheckpointRow(Table):
+    """One signed head of the ledger. Triggers refuse UPDATE and DELETE; see storage/audit/checkpoints.py."""
+
+    __tablename__ = "checkpoints"
+
+    number: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    head: Mapped[str] = mapped_column(Sha256)
+    root: Mapped[str] = mapped_column(Sha256)
+    time: Mapped[str] = mapped_column(String(32))  # text, as it was signed
+    previous: Mapped[str] = mapped_column(Sha256)
+    key_id: Mapped[str] = mapped_column(String(32))
+    signature: Mapped[str] = mapped_column(String(88))
+
+
+class LedgerNode(Table):
+    """One complete subtree of the ledger's Merkle tree: a cache, which the signed roots hold to the truth."""
+
+    __tablename__ = "ledger_nodes"
+
+    level: Mapped[int] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    hash: Mapped[str] = mapped_column(Sha256)
+
+
+class Segment(Table):
+    """A range of the ledger's records that lies in a sealed file; see storage/audit/segments.py."""
+
+    __tablename__ = "segments"
+    __table_args__ = (Index("uq_segments_first", "first", unique=True),)
+
+    number: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    first: Mapped[int] = mapped_column(BigInteger)
+    last: Mapped[int] = mapped_column(BigInteger)
+    file: Mapped[str] = mapped_column(String(64))
+    file_sha256: Mapped[str] = mapped_column(Sha256)
+    shortened: Mapped[bool] = mapped_column(default=False)  # its rows are gone from the ledger
+
+
+class SpoolCursor(Table):
+    """How far one collector has confirmed the ledger; see storage/audit/spool.py."""
+
+    __tablename__ = "spool"
+
+    collector: Mapped[str] = mapped_column(String(64), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[str] = mapped_column(Sha256)
+    confirmed_at: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    failure: Mapped[str | None] = mapped_column(Text)

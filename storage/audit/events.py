@@ -69,9 +69,23 @@ class AuditEventType(StrEnum):
     DELIVERY_RETRIED = "delivery-retried"
     INCIDENT_OBSERVED = "incident-observed"
     STUDY_ACCESSED = "study-accessed"
+    DIGESTS_RECORDED = "digests-recorded"
+    ARCHIVE_QUERIED = "archive-queried"
+    VERIFICATION_PASSED = "verification-passed"
+    VERIFICATION_DIFFERS = "verification-differs"
+    VERIFICATION_FAILED = "verification-failed"
     LEDGER_VERIFIED = "ledger-verified"
     LEDGER_BROKEN = "ledger-broken"
     AUDIT_LOG_USED = "audit-log-used"
+    COLLECTOR_LOST = "collector-lost"
+    COLLECTOR_REFUSED = "collector-refused"
+    COLLECTOR_BACK = "collector-back"
+    LEDGER_KEY_PUBLISHED = "ledger-key-published"
+    LEDGER_CHECKPOINTED = "ledger-checkpointed"
+    LEDGER_ANCHORED = "ledger-anchored"
+    LEDGER_EXPORTED = "ledger-exported"
+    LEDGER_SEALED = "ledger-sealed"
+    LEDGER_SHORTENED = "ledger-shortened"
 
     @property
     def event_id(self) -> EventId:
@@ -99,9 +113,21 @@ _MESSAGES = {
     AuditEventType.DELIVERY_DEAD: EventId.DICOM_INSTANCES_TRANSFERRED,
     AuditEventType.INCIDENT_OBSERVED: EventId.SECURITY_ALERT,
     AuditEventType.STUDY_ACCESSED: EventId.DICOM_INSTANCES_ACCESSED,
+    AuditEventType.DIGESTS_RECORDED: EventId.DICOM_INSTANCES_ACCESSED,
+    AuditEventType.ARCHIVE_QUERIED: EventId.QUERY,
+    AuditEventType.VERIFICATION_PASSED: EventId.DICOM_INSTANCES_ACCESSED,
+    AuditEventType.VERIFICATION_DIFFERS: EventId.SECURITY_ALERT,
+    AuditEventType.VERIFICATION_FAILED: EventId.DICOM_INSTANCES_ACCESSED,
     AuditEventType.LEDGER_VERIFIED: EventId.AUDIT_LOG_USED,
     AuditEventType.LEDGER_BROKEN: EventId.SECURITY_ALERT,
     AuditEventType.AUDIT_LOG_USED: EventId.AUDIT_LOG_USED,
+    AuditEventType.COLLECTOR_REFUSED: EventId.SECURITY_ALERT,
+    AuditEventType.LEDGER_KEY_PUBLISHED: EventId.SECURITY_ALERT,
+    AuditEventType.LEDGER_CHECKPOINTED: EventId.AUDIT_LOG_USED,
+    AuditEventType.LEDGER_ANCHORED: EventId.AUDIT_LOG_USED,
+    AuditEventType.LEDGER_EXPORTED: EventId.EXPORT,
+    AuditEventType.LEDGER_SEALED: EventId.AUDIT_LOG_USED,
+    AuditEventType.LEDGER_SHORTENED: EventId.SECURITY_ALERT,
 }
 
 

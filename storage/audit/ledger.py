@@ -7,18 +7,20 @@ change inside it; that its tail was cut off shows only against a head that was k
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any
+from json.encoder import encode_basestring_ascii as _quoted
+from typing import Any, Self
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from storage.audit.events import AuditEvent
 from storage.database import Database
+from storage.errors import StorageError
 from storage.tables import LedgerRow
 
 GENESIS = "0" * 64
@@ -40,6 +42,16 @@ class LedgerRecord:
     details: str
     previous_hash: str
     hash: str
+
+    @property
+    def head(self) -> "Head":
+        """The ledger's head when this was its last record."""
+        return Head(self.seq, self.hash)
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Self:
+        """The record of a `to_json`. Raises KeyError when a field is missing."""
+        return cls(**{name: facts[name] for name in _FIELDS} | {"details": _json(facts["details"])})
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object, details unfolded: what exports and `--json` print."""
@@ -67,6 +79,11 @@ class BreakKind(StrEnum):
     GAP = "gap"  # a sequence number is missing
     TRUNCATED = "truncated"  # the ledger ends before a head that is known to have existed
     REWRITTEN = "rewritten"  # the record at a known head has another hash
+    FORKED = "forked"  # one key signed two different pasts
+    CHECKPOINT = "checkpoint"  # a checkpoint is missing, not signed by the ledger's key, or not of this ledger
+    KEY = "key"  # a key that nobody who was trusted before it vouches for
+    ANCHOR = "anchor"  # a file that the checkpoints are anchored in was cut, changed or lost
+    SEGMENT = "segment"  # a sealed file is missing or is not what was sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +93,14 @@ class Break:
     seq: int
     kind: BreakKind
     text: str
+
+
+class LedgerBroken(StorageError):
+    """The ledger is not what was signed; nothing is signed on top of it."""
+
+    def __init__(self, broken: Break) -> None:
+        super().__init__(f"the ledger is broken at record {broken.seq}: {broken.text}")
+        self.broken = broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +159,13 @@ class Ledger:
             found = [LedgerRecord(*row) for row in session.execute(query)]
         return found[::-1]
 
-    def records(self, *, after: int = 0) -> Iterator[LedgerRecord]:
-        """Every record with a higher sequence number than `after`, in order, read in pages."""
+    def records(self, *, after: int = 0, last: int | None = None) -> Iterator[LedgerRecord]:
+        """Every record with a higher sequence number than `after`, up to `last`, in order, read in pages."""
         while True:
             # Pages of their own: a long-lived reader would keep SQLite from shortening its write-ahead log.
             query = select(*_COLUMNS).where(LedgerRow.seq > after).order_by(LedgerRow.seq).limit(_PAGE)
+            if last is not None:
+                query = query.where(LedgerRow.seq <= last)
             with self._database.reading() as session:
                 page = session.execute(query).all()
             if not page:
@@ -190,12 +217,12 @@ def verify_chain(
     if expected is not None and expected.seq == start.seq and expected.hash != start.hash:
         return Verification(0, start, _rewritten(start, expected))
     for record in records:
-        broken = _check(record, head)
+        broken = break_after(head, record)
         if broken is None and expected is not None and record.seq == expected.seq and record.hash != expected.hash:
-            broken = _rewritten(Head(record.seq, record.hash), expected)
+            broken = _rewritten(record.head, expected)
         if broken is not None:
             return Verification(count, head, broken)
-        head = Head(record.seq, record.hash)
+        head = record.head
         count += 1
         if progress is not None and count % _PAGE == 0:
             progress(count)
@@ -209,16 +236,17 @@ def verify_chain(
 
 def canonical(record: LedgerRecord) -> bytes:
     """The bytes of a record that its hash covers, after the previous hash."""
-    # `details` is canonical already and goes in as it stands: a changed space in the column changes the hash.
-    rest = {name: getattr(record, name) for name in ("event", "outcome", "seq", "study_uid", "subject", "time")}
-    return b'{"actor":%b,"details":%b,%b' % (
-        _json(record.actor).encode(),
-        record.details.encode(),
-        _json(rest)[1:].encode(),
-    )
+    # `details` is canonical already and goes in as it stands: a changed space in the column changes the hash. The rest
+    # is what json.dumps would write, put together by hand: a million records are verified in a third of the time.
+    return (
+        f'{{"actor":{_value(record.actor)},"details":{record.details},"event":{_value(record.event)},'
+        f'"outcome":{_value(record.outcome)},"seq":{_value(record.seq)},"study_uid":{_value(record.study_uid)},'
+        f'"subject":{_value(record.subject)},"time":{_value(record.time)}}}'
+    ).encode()
 
 
-def _check(record: LedgerRecord, head: Head) -> Break | None:
+def break_after(head: Head, record: LedgerRecord) -> Break | None:
+    """Why `record` cannot be what followed `head`; None when it can."""
     if record.seq != head.seq + 1:
         text = f"record {head.seq + 1} is missing: record {record.seq} follows record {head.seq}"
         return Break(head.seq + 1, BreakKind.GAP, text)
@@ -259,6 +287,15 @@ def _hash(record: LedgerRecord) -> str:
         return sha256(bytes.fromhex(record.previous_hash) + canonical(record)).hexdigest()
     except ValueError:  # a previous hash that is no hash, or text that is no Unicode: someone else wrote it
         return "unreadable"
+
+
+def _value(value: object) -> str:
+    # Not only what the types say: whoever changed a row may have put anything into it.
+    if type(value) is str:
+        return _quoted(value)
+    if type(value) is int:
+        return str(value)
+    return "null" if value is None else _json(value)
 
 
 def _json(value: object) -> str:

@@ -1,9 +1,9 @@
 """The Merkle tree over the ledger, after RFC 9162 §2.1 (the tree of RFC 6962, with SHA-256).
 
-Leaf *i* (from 0) is the record with sequence number *i* + 1; its data are the 32 bytes of that record's hash. A *subtree*
-is complete and aligned: (level, position) covers the leaves position·2^level to (position + 1)·2^level - 1. Whoever asks
-for a path hands in `Subtrees`, a function that knows the hash of every complete subtree; where they come from (a list,
-stored nodes, a sealed segment) is not this module's matter.
+Leaf *i* (from 0) is the record with sequence number *i* + 1; its data are the 32 bytes of that record's hash. A
+*subtree* is complete and aligned: (level, position) covers the leaves position·2^level to (position + 1)·2^level - 1.
+Whoever asks for a path hands in `Subtrees`, a function that knows the hash of every complete subtree; where they come
+from (a list, stored nodes, a sealed segment) is not this module's matter.
 """
 
 from collections.abc import Callable, Sequence
@@ -79,7 +79,7 @@ def range_root(subtrees: Subtrees, start: int, end: int) -> bytes:
 
 
 def inclusion_path(subtrees: Subtrees, index: int, size: int) -> list[bytes]:
-    """PATH(index, D_size) of RFC 9162 §2.1.3.1, lowest sibling first. Raises IndexError for a leaf that is not there."""
+    """PATH(index, D_size) of RFC 9162 §2.1.3.1, lowest sibling first. Raises IndexError for a leaf that it has not."""
     if not 0 <= index < size:
         raise IndexError(f"leaf {index} is not in a tree of {size}")
     path: list[bytes] = []

@@ -64,7 +64,9 @@ def root_by_definition(leaves: list[bytes]) -> bytes:
 
 def test_the_published_roots_come_out() -> None:
     tree = Frontier()
-    assert tree.root() == EMPTY_ROOT == bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+    assert (
+        tree.root() == EMPTY_ROOT == bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+    )
     for leaf, root in zip(LEAVES, ROOTS, strict=True):
         tree.add(leaf_hash(bytes.fromhex(leaf)))
         assert tree.root().hex() == root
