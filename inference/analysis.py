@@ -17,7 +17,7 @@ from inference.errors import GeometryError, InferenceError, NotDicom, NotOneStud
 from inference.findings import Finding, Observation, SeriesAnalysis, Severity, StudyAnalysis, classes_of
 from inference.instances import Instance, read_instance
 from inference.linking import Region
-from inference.provenance import StudyFacts, observe
+from inference.provenance import StudyFacts, Trust, observe, prove
 from inference.verdict import Evidence, Unanalysed
 from inference.volume import Series, SourceSlice, Stack, Volume, group_series, load_volume
 from models.card import ModelCard
@@ -56,6 +56,15 @@ class Limits:
             )
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the caller of an analysis knows beside the files."""
+
+    observations: tuple[Observation, ...]
+    trust: Trust
+    notes: tuple[str, ...] = ()
+
+
 def analyse_study(
     files: Sequence[Path],
     *,
@@ -66,14 +75,16 @@ def analyse_study(
     max_voxels: int = _MAX_VOXELS,
     time_limit: float = _TIME_LIMIT,
     observations: Sequence[Observation] = (),
+    trust: Trust | None = None,
     study_uid: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> StudyAnalysis:
     """Look at every image of one study.
 
     `models` are registry names or detectors. `observations` are the caller's own, for example what the store knows
-    about digests; an incident keeps the verdict from CLEAR. `study_uid` names the study when no file can be read.
-    Whatever is wrong with an instance becomes a reason; no fault of the input is raised.
+    about digests; an incident keeps the verdict from CLEAR. `trust` says whose signatures count and what came first
+    from where; without it nothing is proven, and no study is VERIFIED. `study_uid` names the study when no file can be
+    read. Whatever is wrong with an instance becomes a reason; no fault of the input is raised.
 
     Raises NotOneStudy when the files belong to several studies, DeviceUnavailable when `device` is not here, and
     models.errors.ModelsError when a model is unknown or its weights are not those of its card.
@@ -86,7 +97,8 @@ def analyse_study(
         raise NotOneStudy(f"files of {len(uids)} studies in one analysis ({', '.join(uids[:3])} …); analyse each apart")
     limits = Limits(batch, max_voxels, started + time_limit, progress)
     gaps = [Unanalysed(str(fault)) for _, fault in unreadable]
-    return _analyse(uids[0] if uids else "", instances, gaps, detectors, limits, observations, (), started)
+    given = Given(tuple(observations), trust or Trust())
+    return _analyse(uids[0] if uids else "", instances, gaps, detectors, limits, given, started)
 
 
 def analyse_folder(
@@ -98,6 +110,7 @@ def analyse_folder(
     threads: int = 0,
     max_voxels: int = _MAX_VOXELS,
     time_limit: float = _TIME_LIMIT,
+    trust: Trust | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[StudyAnalysis]:
     """Analyse every study under a folder (or in one file), in the order of their UIDs; `time_limit` is for each.
@@ -120,7 +133,8 @@ def analyse_folder(
         started = time.monotonic()
         limits = Limits(batch, max_voxels, started + time_limit, progress)
         gaps = damaged if len(studies) == 1 or not uid else []
-        results.append(_analyse(uid, members, gaps, detectors, limits, (), notes, started))
+        given = Given((), trust or Trust(), notes)
+        results.append(_analyse(uid, members, gaps, detectors, limits, given, started))
     return results
 
 
@@ -171,8 +185,7 @@ def _analyse(
     gaps: Sequence[Unanalysed],
     detectors: Sequence[Detector],
     limits: Limits,
-    observations: Sequence[Observation],
-    notes: Sequence[str],
+    given: Given,
     started: float,
 ) -> StudyAnalysis:
     found = _Findings(unanalysed=list(gaps))
@@ -195,7 +208,8 @@ def _analyse(
         found.unanalysed.append(Unanalysed(text, counts=not found.scores and not stacks))
     cards = [detector.card for detector in detectors]
     findings, left_out, series = _labelled(found.volumes)
-    all_observations = (*observations, *incidents, *observe(facts))
+    signatures, proof = prove(unique, given.trust)
+    all_observations = (*given.observations, *incidents, *signatures, *observe(facts))
     decision = verdict.decide(
         Evidence(
             scores=found.scores,
@@ -204,7 +218,8 @@ def _analyse(
             left_out=left_out,
             unanalysed=found.unanalysed,
             observations=all_observations,
-            notes=notes,
+            notes=given.notes,
+            proof=proof,
         ),
         calibration.thresholds_of(cards),
     )

@@ -1,14 +1,17 @@
 """One verdict for a study, and why, in words that are read in five seconds.
 
 SUSPECT and REVIEW are claims about images that were analysed. CLEAR is only said when every image was: whatever could
-not be analysed leads to ABSTAIN, unless the rest is already suspect.
+not be analysed leads to ABSTAIN, unless the rest is already suspect. VERIFIED is a CLEAR of which every instance is
+proven by a signature or by a digest first seen at a trusted source. Pixels and provenance are told apart in the
+reasons: a proof never outweighs what the pixels show, and quiet pixels never outweigh what the provenance shows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from inference.calibration import UNKNOWN
 from inference.findings import Finding, FindingClass, Observation, Severity, Verdict
+from inference.provenance.trust import Proof
 from models.card import Thresholds
 
 _LONGEST_LIST = 6
@@ -39,6 +42,7 @@ class Evidence:
     unanalysed: Sequence[Unanalysed]
     observations: Sequence[Observation]
     notes: Sequence[str] = ()
+    proof: Proof = field(default_factory=Proof)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def decide(evidence: Evidence, thresholds: Thresholds) -> Decision:
         verdict = Verdict.ABSTAIN
         first = [] if gaps else ["the study holds no image that could be analysed"]
     else:
-        verdict = Verdict.CLEAR
+        verdict = Verdict.VERIFIED if evidence.proof.is_complete else Verdict.CLEAR
         first = [
             f"no sign of an added or removed tumour in {evidence.slices:,} slices "
             f"(probability of manipulation {score:.2f})"
@@ -72,13 +76,16 @@ def decide(evidence: Evidence, thresholds: Thresholds) -> Decision:
     missing = _shortened([f"not analysed: {reason}" for reason in gaps])
     aside = _shortened([f"not analysed: {each.reason}" for each in evidence.unanalysed if not each.counts])
     rest = [f"in the {evidence.slices:,} slices that were analysed: probability of manipulation {score:.2f}"]
+    proven = [evidence.proof.sentence] if evidence.proof.proven else []
+    if verdict is Verdict.VERIFIED:
+        first, proven = [*proven, f"pixels: {first[0]}"], []
     if verdict is Verdict.ABSTAIN:
         ordered = [*first, *missing, *(rest if analysed else []), *facts]
     elif verdict is Verdict.REVIEW and (alarms or score < thresholds.review):
         ordered = [*facts, *first, *missing]
     else:
         ordered = [*first, *facts, *missing]
-    return Decision(verdict, score, tuple(dict.fromkeys([*ordered, *aside, *evidence.notes])))
+    return Decision(verdict, score, tuple(dict.fromkeys([*ordered, *proven, *aside, *evidence.notes])))
 
 
 def _regions(evidence: Evidence, score: float) -> list[str]:

@@ -4,6 +4,7 @@
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.results.evidence import (
     MANUFACTURER,
@@ -18,6 +19,9 @@ from gateway.results.evidence import (
 from gateway.results.identity import model_set_digest
 from gateway.results.profiles import PROFILES, Profile, profile_named
 from inference.findings import StudyAnalysis
+
+if TYPE_CHECKING:
+    from gateway.results.signing import Signer
 
 __all__ = [
     "MANUFACTURER",
@@ -37,15 +41,22 @@ __all__ = [
 
 
 def build_evidence(
-    analysis: StudyAnalysis, context: RevisionContext, profile: Profile, folder: Path
+    analysis: StudyAnalysis,
+    context: RevisionContext,
+    profile: Profile,
+    folder: Path,
+    *,
+    signer: "Signer | None" = None,
 ) -> list[EvidenceFile]:
     """Write the evidence objects of one analysis into `folder`: SEGs first, the SR last.
 
     The same arguments give the same files, byte for byte, so a repeat after a crash changes nothing. Source headers
     are read without their pixels; what had to be corrected in our objects is in `EvidenceFile.observations`.
 
+    With a `signer` (`gateway.results.signing.load_signer`) each object carries its digital signature.
+
     Raises NoSourceHeader when no file of the revision says whose study it is.
     """
     from gateway.results.build import build  # highdicom takes a second to load: only where objects are made
 
-    return build(analysis, context, profile, folder)
+    return build(analysis, context, profile, folder, signer)

@@ -12,23 +12,29 @@ from gateway.results.profiles import Profile
 from gateway.results.references import Drawing
 from gateway.results.report import report
 from gateway.results.segmentation import DrawnVolume, NotDrawable, draw
+from gateway.results.signing import Signer
 from gateway.results.sources import Sources, read_sources
 from inference.findings import Observation, StudyAnalysis
 
 
-def build(analysis: StudyAnalysis, context: RevisionContext, profile: Profile, folder: Path) -> list[EvidenceFile]:
+def build(
+    analysis: StudyAnalysis, context: RevisionContext, profile: Profile, folder: Path, signer: Signer | None = None
+) -> list[EvidenceFile]:
     """See `gateway.results.build_evidence`."""
     sources = read_sources(context)
     corrections = sources.patient.observations
     wants_seg = EvidenceKind.SEG in profile.objects
     drawing = _draw_all(analysis, sources, context, profile) if wants_seg else Drawing((), ())
-    files = [_written(EvidenceKind.SEG, volume.dataset, folder, corrections) for volume in drawing.volumes]
+    finished: list[tuple[EvidenceKind, Dataset]] = [(EvidenceKind.SEG, volume.dataset) for volume in drawing.volumes]
     if EvidenceKind.SR in profile.objects:
         document = report(
             analysis, drawing=drawing, corrections=corrections, sources=sources, context=context, profile=profile
         )
-        files.append(_written(EvidenceKind.SR, document, folder, corrections))
-    return files
+        finished.append((EvidenceKind.SR, document))
+    if signer is not None:
+        for _, dataset in finished:
+            signer.sign(dataset, context.analysed_at)
+    return [_written(kind, dataset, folder, corrections) for kind, dataset in finished]
 
 
 def _draw_all(analysis: StudyAnalysis, sources: Sources, context: RevisionContext, profile: Profile) -> Drawing:
