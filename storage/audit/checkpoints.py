@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from config import Settings
@@ -26,7 +26,7 @@ from storage.audit.merkle import Frontier
 from storage.audit.tree import BLOCK_LEVEL, StoredTree, leaf_of, write_nodes
 from storage.database import Database
 from storage.errors import NotFound, StorageError
-from storage.tables import CheckpointRow
+from storage.tables import CheckpointRow, LedgerRow
 
 _COLUMNS = [getattr(CheckpointRow, name) for name in NAMES]
 _ATTEMPTS = 5
@@ -72,15 +72,22 @@ class Checkpoints:
         with self._database.reading() as session:
             return _newest(session)
 
-    def list(self, *, after: int = 0) -> list[Checkpoint]:
+    def taken(self, *, after: int = 0) -> list[Checkpoint]:
         """Every checkpoint with a higher number, in order."""
         query = select(*_COLUMNS).where(CheckpointRow.number > after).order_by(CheckpointRow.number)
         with self._database.reading() as session:
             return [Checkpoint(*row) for row in session.execute(query)]
 
+    def snapshot(self) -> tuple[list[Checkpoint], int]:
+        """Every checkpoint, and the last record's number, as of one moment."""
+        query = select(*_COLUMNS).order_by(CheckpointRow.number)
+        with self._database.reading() as session:
+            last = session.scalar(select(func.max(LedgerRow.seq)))
+            return [Checkpoint(*row) for row in session.execute(query)], last or 0
+
     def get(self, number: int) -> Checkpoint:
         """One checkpoint. Raises NotFound."""
-        for checkpoint in self.list(after=number - 1):
+        for checkpoint in self.taken(after=number - 1):
             if checkpoint.number == number:
                 return checkpoint
         raise NotFound(f"there is no checkpoint {number}")
@@ -120,7 +127,7 @@ class Checkpoints:
         for path in self.anchors:
             try:
                 last = last_anchored(path)
-                lacks = self.list(after=last.number if last else 0)
+                lacks = self.taken(after=last.number if last else 0)
                 append_anchored(path, lacks)
             except StorageError as fault:
                 self._record(actor, AuditOutcome.SERIOUS_FAILURE, {"anchor": path.name, "reason": str(fault)[:500]})
