@@ -7,7 +7,7 @@ from itertools import combinations
 from config.document import Place, written
 from config.draft import entries
 from config.notes import Notes
-from config.settings import Destination, Settings, Source
+from config.settings import Collector, Destination, Settings, Source
 
 _DAY = 86_400
 
@@ -24,6 +24,7 @@ def check_consistency(
     _sources(notes, settings, sources)
     _twice_the_same_source(notes, sources)
     _destinations(notes, settings, destinations)
+    _collectors(notes, list(entries(notes.draft, ("audit", "collectors"), settings.audit.collectors)))
     _limits(notes, settings)
     _retention(notes, settings)
     for place, destination in destinations:
@@ -194,3 +195,38 @@ def _retention(notes: Notes, settings: Settings) -> None:
             )
         elif age.total_seconds() < _DAY:
             notes.warning(place, str(age), "is under a day: a weekend's fault would find nothing", "give days: 90d")
+
+
+def _collectors(notes: Notes, collectors: Sequence[tuple[Place, Collector]]) -> None:
+    for place, collector in collectors:
+        if collector.transport == "tls" and collector.tls is None:
+            notes.fault(
+                (*place, "tls"),
+                None,
+                "is missing: a collector over TLS wants our certificate",
+                "give `certificate`, `private_key` and `authorities`, or choose `transport: tcp` knowingly",
+                (*place, "transport"),
+            )
+        if collector.transport != "tls":
+            notes.warning(
+                (*place, "transport"),
+                collector.transport,
+                "sends the audit trail so that anybody on the way can read, drop and forge it",
+                "use `transport: tls`",
+            )
+            if collector.confirmation == "close-notify":
+                notes.fault(
+                    (*place, "confirmation"),
+                    collector.confirmation,
+                    "is TLS's word, and this collector is not spoken to over TLS",
+                    "use `confirmation: close`",
+                    (*place, "transport"),
+                )
+    for (_, one), (place, other) in combinations(collectors, 2):
+        if one.name == other.name:
+            notes.fault(
+                (*place, "name"),
+                other.name,
+                "names two collectors: what one of them confirmed would pass for the other's",
+                "give each collector a name of its own",
+            )

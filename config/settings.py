@@ -219,6 +219,33 @@ class Retention(Section):
     sweep_interval: PositiveSeconds = Field(3600, description="Seconds between two looks for what is past its age.")
 
 
+class Collector(Section):
+    """A syslog collector, such as an audit record repository of IHE ATNA, that gets every event of the ledger."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$",
+        description="Our name for it; what it has confirmed is kept under this name. A new name gets the whole ledger.",
+    )
+    host: Host = Field(description="Its host name or address; its certificate must carry it.")
+    port: Port = Field(6514, description="Its port; 6514 is syslog over TLS (RFC 5425).")
+    transport: Literal["tls", "tcp", "udp"] = Field(
+        "tls", description="RFC 5425, 6587 or 5426. Without TLS anybody on the way can read, drop and forge."
+    )
+    tls: Tls | None = Field(None, description="Our client certificate, and the authorities of the collector's.")
+    facility: int = Field(10, ge=0, le=23, description="Syslog facility; 10 (security) is what IHE ITI-20 asks for.")
+    message_id: Literal["IHE+RFC-3881", "DICOM+RFC3881"] = Field(
+        "IHE+RFC-3881", description="MSGID: of IHE ITI-20, or of DICOM PS3.15."
+    )
+    confirmation: Literal["close-notify", "close", "sent"] = Field(
+        "close",
+        description="What confirms a batch: the collector's TLS close_notify after ours, its closing of the connection "
+        "after ours, or that its TCP acknowledged every byte.",
+    )
+    batch: int = Field(500, ge=1, le=10_000, description="Messages on one connection, confirmed together.")
+    timeout: PositiveSeconds = Field(10, description="Seconds to wait for each of its answers.")
+    backoff_limit: PositiveSeconds = Field(60, description="Longest pause between two attempts, seconds.")
+
+
 class Audit(Section):
     """The ledger's own timetable."""
 
@@ -235,6 +262,14 @@ class Audit(Section):
         (),
         description="Append-only files that get every checkpoint, beside `ledger/checkpoints.jsonl` under `store.root`; "
         "best where the database's administrator cannot write.",
+    )
+    collectors: tuple[Collector, ...] = Field((), description="Where audit messages (DICOM PS3.15 A.5) are sent.")
+    collect_interval: PositiveSeconds = Field(1, description="Seconds between two looks for events to send.")
+    source_id: str | None = Field(
+        None, min_length=1, max_length=64, description="AuditSourceID of our messages; unset: `dicom.ae_title`."
+    )
+    site_id: str | None = Field(
+        None, min_length=1, max_length=64, description="AuditEnterpriseSiteID of our messages; unset: none."
     )
 
 

@@ -27,6 +27,9 @@ def check_surroundings(notes: Notes, settings: Settings, in_file: frozenset[Plac
         _loop(notes, settings, place, destination)
         if destination.tls is not None:
             check_certificates(notes, (*place, "tls"), destination.tls)
+    for place, collector in entries(notes.draft, ("audit", "collectors"), settings.audit.collectors):
+        if collector.tls is not None:
+            check_certificates(notes, (*place, "tls"), collector.tls)
     _port(notes, settings.dicom.port)
     _listening(notes, settings.dicom.host)
     _store(notes, settings)
