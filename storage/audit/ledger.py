@@ -148,7 +148,7 @@ class Ledger:
         """The newest `limit` records (None: all) that match every filter given, oldest first."""
         query = select(*_COLUMNS).order_by(LedgerRow.seq.desc())
         if since is not None:
-            query = query.where(LedgerRow.time >= _timestamp(since))
+            query = query.where(LedgerRow.time >= timestamp(since))
         if event is not None:
             query = query.where(LedgerRow.event == event)
         if study_uid is not None:
@@ -269,7 +269,7 @@ def _rewritten(found: Head, expected: Head) -> Break:
 def chained(event: AuditEvent, head: Head) -> LedgerRecord:
     draft = LedgerRecord(
         seq=head.seq + 1,
-        time=_timestamp(event.time),
+        time=timestamp(event.time),
         event=str(event.event),
         outcome=int(event.outcome),
         actor=_text(event.actor, 128),
@@ -307,7 +307,8 @@ def _text(value: str, longest: int) -> str:
     return "".join(c if c.isprintable() and c.isascii() else "?" for c in value[:longest])
 
 
-def _timestamp(moment: datetime) -> str:
+def timestamp(moment: datetime) -> str:
+    """A moment as records have it: such texts sort as the moments do."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 

@@ -24,7 +24,6 @@ from storage.audit.merkle import (
     inclusion_path,
     leaf_hash,
     node_hash,
-    range_root,
     subtrees_of,
 )
 from storage.errors import NotFound, StorageError
@@ -108,12 +107,12 @@ def write_nodes(session: Session, before: int, nodes: Mapping[tuple[int, int], b
         session.execute(insert(LedgerNode), rows)
 
 
-def prove(archive: Archive, seq: int, checkpoint: Checkpoint) -> dict[str, Any]:
+def prove(archive: Archive, seq: int, checkpoint: Checkpoint, tree: StoredTree | None = None) -> dict[str, Any]:
     """That record `seq` is in the ledger that was signed, as JSON. Raises NoProof, NotFound."""
     if not 0 < seq <= checkpoint.seq:
         raise NoProof(f"record {seq} is not under checkpoint {checkpoint.number}, which ends at {checkpoint.seq}")
     record = archive.record(seq)
-    path = inclusion_path(StoredTree(archive), seq - 1, checkpoint.seq)
+    path = inclusion_path(tree or StoredTree(archive), seq - 1, checkpoint.seq)
     proof = {
         "format": PROOF_FORMAT,
         "seq": seq,
@@ -154,8 +153,3 @@ def prove_growth(archive: Archive, old: Checkpoint, new: Checkpoint) -> dict[str
         "new": new.to_json(),
         "path": [b64encode(node).decode() for node in path],
     }
-
-
-def segment_root(tree: StoredTree, first: int, last: int) -> bytes:
-    """The root over a sealed range, which is one complete subtree."""
-    return range_root(tree, first - 1, last)
