@@ -27,6 +27,7 @@ def check_consistency(
     _collectors(notes, list(entries(notes.draft, ("audit", "collectors"), settings.audit.collectors)))
     _limits(notes, settings)
     _retention(notes, settings)
+    _verification(notes, settings)
     for place, destination in destinations:
         _known(notes, (*place, "profile"), destination.profile, known_profiles, "profile")
     for index, name in enumerate(settings.analysis.models):
@@ -195,6 +196,19 @@ def _retention(notes: Notes, settings: Settings) -> None:
             )
         elif age.total_seconds() < _DAY:
             notes.warning(place, str(age), "is under a day: a weekend's fault would find nothing", "give days: 90d")
+
+
+def _verification(notes: Notes, settings: Settings) -> None:
+    archive = settings.verification.archive
+    names = [destination.name for destination in settings.destinations]
+    if archive is not None and archive not in names:
+        notes.fault(
+            ("verification", "archive"),
+            archive,
+            "is the name of no destination",
+            f"give one of: {', '.join(names)}" if names else "add the archive to `destinations`, or leave this out",
+            ("destinations",),
+        )
 
 
 def _collectors(notes: Notes, collectors: Sequence[tuple[Place, Collector]]) -> None:

@@ -105,7 +105,7 @@ def _analyse(app: App) -> None:
     stop = _stopped_by_signal()
     limit_memory(app.settings.analysis.memory_limit)
     from gateway.pipeline.analysing import Analyst
-    from gateway.pipeline.workflow import register_revisions
+    from gateway.pipeline.workflow import register_revisions, register_verifications
     from inference.errors import InferenceError
     from models.errors import ModelsError
 
@@ -115,6 +115,7 @@ def _analyse(app: App) -> None:
         raise CannotStart(f"analysis: {fault}") from fault
     worker = Worker(app.settings, executor_id(Role.ANALYSE), [ANALYSE_QUEUE])
     register_revisions(worker, app, analyst)
+    register_verifications(worker, app)
     worker.start()
     log.info("analysing", models=list(app.settings.analysis.models), model_set=analyst.model_set[:16])
     stop.wait()

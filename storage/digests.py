@@ -50,7 +50,7 @@ def pixel_digest(dataset: Dataset) -> str | None:
     digest = sha256(_json({"version": _VERSION, "image": _description(dataset), "geometry": _geometry(dataset)}))
     frames = 0
     try:
-        for frame, photometric in _frames(dataset):
+        for frame, photometric in decoded_frames(dataset):
             digest.update(photometric.encode() + b"\0")
             digest.update(np.ascontiguousarray(frame).data)
             frames += 1
@@ -104,7 +104,7 @@ _DECODERS: tuple[tuple[list[UID], tuple[str, ...]], ...] = (
 )
 
 
-def _frames(dataset: Dataset) -> Iterator[tuple[NDArray[Any], str]]:
+def decoded_frames(dataset: Dataset) -> Iterator[tuple[NDArray[Any], str]]:
     """Every frame as little-endian values of the least width that holds Bits Stored, with its colour space.
 
     A frame is (rows, columns) or (rows, columns, samples), whatever Planar Configuration says (PS3.3 C.7.6.3.1.3).

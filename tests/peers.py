@@ -49,7 +49,8 @@ class Orthanc:
         self._log = folder / "orthanc.log"
         self._configuration = folder / "orthanc.json"
         folder.mkdir(parents=True, exist_ok=True)
-        storage = str(folder / "storage")
+        self.storage = folder / "storage"
+        storage = str(self.storage)
         self._configuration.write_text(
             json.dumps(
                 {
@@ -118,6 +119,10 @@ class Orthanc:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise OrthancFailed(f"POST {path}: {error.code} {error.read().decode(errors='replace')}") from error
+
+    def delete(self, path: str) -> None:
+        """Delete what stands behind a path of its REST interface."""
+        urllib.request.urlopen(urllib.request.Request(self.url + path, method="DELETE"), timeout=30).close()
 
     def studies(self) -> list[str]:
         """Study Instance UIDs of everything that it holds."""

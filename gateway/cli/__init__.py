@@ -14,6 +14,7 @@ from gateway.cli.models import evaluate, tamper, train
 from gateway.cli.network import send
 from gateway.cli.serve import serve
 from gateway.cli.studies import retry, status, study
+from gateway.cli.verify import verify
 
 app = typer.Typer(
     name="scanwarden",
@@ -39,7 +40,7 @@ def _options(
     """Options that stand before every command."""
 
 
-for command in (serve, send, analyse, status, study, retry, demo, tamper, train, evaluate):
+for command in (serve, send, analyse, status, study, retry, verify, demo, tamper, train, evaluate):
     app.command()(command)
 app.add_typer(audit, name="audit", help="The ledger: what happened, in order, and that nobody changed it.")
 app.add_typer(config, name="config", help="Check, show and document the configuration.")

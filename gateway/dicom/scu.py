@@ -7,7 +7,7 @@ an error: nobody there, rejected, or lost on the way.
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,9 @@ import structlog
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from pynetdicom import AE, _config
+from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
@@ -128,7 +128,7 @@ def send(files: Iterable[Path], destination: Destination, calling_ae_title: str)
         waiting = [each for each in waiting if (each.sop_class_uid, each.transfer_syntax) not in offered]
         if not now:
             continue  # only fallbacks of an earlier group
-        with _associated(destination, calling_ae_title, contexts) as association:
+        with associated(destination, calling_ae_title, contexts) as association:
             for number, each in enumerate(now):
                 yield _send_one(association, destination, each, number % MAX_MESSAGE_ID + 1)
 
@@ -136,7 +136,7 @@ def send(files: Iterable[Path], destination: Destination, calling_ae_title: str)
 def echo(destination: Destination, calling_ae_title: str) -> float:
     """C-ECHO; the seconds from the connection to the answer. Raises the SendError that says why there is none."""
     started = time.monotonic()
-    with _associated(destination, calling_ae_title, [verification_context()]) as association:
+    with associated(destination, calling_ae_title, [verification_context()]) as association:
         status = association.send_c_echo()
         if "Status" not in status:
             raise ConnectionBroken(f"{_name(destination)} does not answer C-ECHO; look at its log")
@@ -208,9 +208,18 @@ class SendingEntity(AE):
 
 
 @contextmanager
-def _associated(
-    destination: Destination, calling_ae_title: str, contexts: list[PresentationContext]
+def associated(
+    destination: Destination,
+    calling_ae_title: str,
+    contexts: list[PresentationContext],
+    *,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    handlers: Sequence[evt.EventHandlerType] = (),
 ) -> Iterator[Association]:
+    """An association for as long as the block runs; `roles` and `handlers` are for objects that come back in it.
+
+    Raises the SendError that says why there is none.
+    """
     quiet_pynetdicom()
     # Raw bytes from the file, never decoded and encoded again. Process-wide, and right for everything that we send.
     _config.STORE_SEND_CHUNKED_DATASET = True
@@ -218,7 +227,7 @@ def _associated(
         tls = client_context(destination.tls) if destination.tls is not None else None
     except TlsFault as fault:
         raise Unreachable(f"{_name(destination)}: {fault}") from fault
-    association = _associate(destination, calling_ae_title, contexts, tls)
+    association = _associate(destination, calling_ae_title, contexts, tls, roles, handlers)
     try:
         if not association.is_established:
             raise _why_not(association, destination, tls)
@@ -233,6 +242,8 @@ def _associate(
     calling_ae_title: str,
     contexts: list[PresentationContext],
     tls: ssl.SSLContext | None,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation],
+    handlers: Sequence[evt.EventHandlerType],
 ) -> Association:
     ae = SendingEntity(ae_title=destination.calling_ae_title or calling_ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -245,6 +256,8 @@ def _associate(
             destination.port,
             contexts=contexts,
             ae_title=destination.ae_title,
+            ext_neg=list(roles),
+            evt_handlers=list(handlers),
             tls_args=(tls, destination.host) if tls is not None else None,
         )
     except OSError as error:  # the host name has no address

@@ -27,7 +27,9 @@ from storage.analyses import (
 )
 from storage.digests import content_digest, pixel_digest
 from storage.studies import RevisionContents, revision_contents
+from storage.attributes import attribute_digests
 from storage.tables import Instance, RevisionState
+from storage.firstseen import record_first_seen, recorded_uids
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,8 @@ log = structlog.get_logger(__name__)
 GRACE_SECONDS = 60.0
 
 
+# The ledger has this one since the copy was decided on.
+SAME_UID = "same-uid-other-pixels"
 class Analyst:
     """Analyses revisions, one at a time, with the models that the settings name."""
 
@@ -65,6 +69,7 @@ class Analyst:
             if attempt > self._app.settings.analysis.attempts:
                 analysis = self._given_up(contents, attempt - 1, fault)
                 break
+                patiently(self._record_what_is_known, contents)
             try:
                 analysis = self._look(contents)
             except MemoryError:
@@ -129,20 +134,31 @@ class Analyst:
             return None
 
     def _take_digests(self, contents: RevisionContents) -> None:
-        digests: dict[int, str] = {}
+        with self._app.database.reading() as session:
+            recorded = recorded_uids(session, contents.revision.study_uid)
+        pixels: dict[int, str] = {}
+        attributes: dict[int, dict[str, str]] = {}
         for instance in contents.instances:
-            if instance.pixel_sha256 is not None:
+            if instance.pixel_sha256 is not None and instance.sop_instance_uid in recorded:
                 continue
             try:
-                digest = pixel_digest(dcmread(self._app.store.locate(instance.path)))
+                dataset = dcmread(self._app.store.locate(instance.path))
+                attributes[instance.id] = attribute_digests(dataset)
+                digest = pixel_digest(dataset)
             except MemoryError:
                 raise
             except Exception:  # noqa: S112, BLE001 - what cannot be decoded has no digest; the analysis says why
                 continue
             if digest is not None:
-                digests[instance.id] = digest
+                pixels[instance.id] = digest
         with self._app.database.transaction() as session:
-            record_pixel_digests(session, digests)
+            record_pixel_digests(session, pixels)
+            record_first_seen(session, contents.revision.id, attributes)
+
+    def _record_what_is_known(self, contents: RevisionContents) -> None:
+        """Of a study whose analysis was given up, the digests that need no decoding."""
+        with self._app.database.transaction() as session:
+            record_first_seen(session, contents.revision.id, {})
 
     def _given_up(self, contents: RevisionContents, attempts: int, fault: str) -> StudyAnalysis:
         times = f"{attempts} time{'s' if attempts != 1 else ''}"
@@ -205,7 +221,7 @@ def _incidents(contents: RevisionContents) -> tuple[Observation, ...]:
 def _incident(copy: Instance) -> Observation:
     evidence: Mapping[str, str] = {"source": f"{copy.source_ae}@{copy.source_address}", "file_sha256": copy.file_sha256}
     return Observation(
-        rule="same-uid-other-pixels",
+        rule=SAME_UID,
         severity=Severity.INCIDENT,
         text="An instance arrived again with other pixels under the same UID; the first copy was analysed, "
         "the second is in quarantine.",

@@ -30,8 +30,10 @@ ANALYSE_QUEUE = "analyse"
 DELIVER_QUEUE = "deliver"
 REVISION_WORKFLOW = "revision"
 DELIVERY_WORKFLOW = "delivery"
+VERIFICATION_WORKFLOW = "verification"
 
 PRIORITIES = {"stat": 1, "routine": 10}
+LAST_PRIORITY = 100  # re-verification: when no study waits
 # Far above `analysis.attempts`, which decides about a study that keeps killing its process: this ends other loops.
 MOST_STARTS = 1000
 _WORKFLOW_IDS = re.compile(r"revision-(\d+)-(\d+)"), re.compile(r"deliver-(\d+)-.+-(\d+)-\d+")
@@ -115,6 +117,17 @@ class WorkQueues:
             "app_version": WORKFLOW_VERSION,
         }
         self._client.enqueue(options, revision_id, run, priority)
+
+    def enqueue_verification(self, number: int) -> None:
+        """Ask for the comparison of a fetched study; a second request for it changes nothing."""
+        options: EnqueueOptions = {
+            "workflow_name": VERIFICATION_WORKFLOW,
+            "queue_name": ANALYSE_QUEUE,
+            "workflow_id": f"verification-{number}",
+            "priority": LAST_PRIORITY,
+            "app_version": WORKFLOW_VERSION,
+        }
+        self._client.enqueue(options, number)
 
     def count(self, queue: str) -> Waiting:
         """What stands in `queue` now."""

@@ -23,7 +23,7 @@ RENEWAL_SECONDS = 5.0
 # Six heartbeats; and twice in a row, so that an outage of the database, which silences everybody, adopts nobody.
 SILENT_AFTER = 30.0
 PEERS_INTERVAL = 10.0
-ACTOR = role_actor("timetable")
+VERIFICATION_LOOK = 10.0  # how often it is asked whether a study is due; its budget decides
 
 
 class Timetable:
@@ -51,6 +51,13 @@ class Timetable:
         self._scheduler.start()
         stop.wait()
         self._scheduler.shutdown(wait=True)
+        if settings.verification.archive is not None:
+            # Imported here: most machines verify nothing, and this brings decoders' names with it.
+            from gateway.verification.sampling import Reverification
+
+            reverification = Reverification(self._app, self._queues, stop)
+            self._every(VERIFICATION_LOOK, reverification)
+        exporter = Exporter(settings, self._app.database, lambda: self._holding)
         with self._app.database.transaction() as session:
             release_lease(session, LEASE, self._holder)
 

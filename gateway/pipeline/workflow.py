@@ -15,7 +15,14 @@ from gateway.pipeline.delivery import Courier
 from gateway.pipeline.encoding import Encoder
 from gateway.pipeline.patience import patiently
 from gateway.pipeline.points import Point, reached
-from gateway.pipeline.queues import DELIVERY_WORKFLOW, REVISION_WORKFLOW, Worker, delivery_options
+from gateway.pipeline.queues import (
+    DELIVERY_WORKFLOW,
+    REVISION_WORKFLOW,
+    VERIFICATION_WORKFLOW,
+    Worker,
+    delivery_options,
+)
+from gateway.verification.sampling import compare_or_fail
 from storage.studies import fail_revision
 
 log = structlog.get_logger(__name__)
@@ -41,6 +48,22 @@ def register_revisions(worker: Worker, app: App, analyst: Analyst) -> None:
             _give_up(app, revision_id, error)
 
     worker.workflow(REVISION_WORKFLOW, revision)
+
+
+def register_verifications(worker: Worker, app: App) -> None:
+    """Let `worker` run the comparisons that need decoding."""
+
+    def verification(number: int) -> None:
+        try:
+            worker.step("compare", compare_or_fail, app, number)
+        except DBOSException:
+            raise
+        except Exception as error:  # noqa: BLE001 - the timetable closes what stays open, and tries the study again
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}"
+            log.error("a verification failed", verification=number, error=type(error).__name__, where=where)  # noqa: TRY400
+
+    worker.workflow(VERIFICATION_WORKFLOW, verification)
 
 
 def register_deliveries(worker: Worker, app: App) -> None:
