@@ -8,10 +8,11 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from gateway.app import App
+from gateway.audit.exporter import Exporter
+from gateway.pipeline.keeping import LedgerKeeping
 from gateway.pipeline.queues import WorkQueues
 from gateway.pipeline.revisions import RevisionSweep
-from storage import AuditEvent, AuditEventType, AuditOutcome, StorageError, role_actor
-from storage.audit.events import Detail
+from storage import StorageError
 from storage.processes import acquire_lease, forget, release_lease, silent_processes
 from storage.sweeping import sweep_orphans
 
@@ -35,6 +36,7 @@ class Timetable:
         self._holder = holder
         self._holding = False
         self._sweep = RevisionSweep(app.database, queues, app.settings.revisions, started_at=datetime.now(UTC))
+        self._keeping = LedgerKeeping(app)
         self._silent: set[str] = set()
         self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1})
 
@@ -46,11 +48,9 @@ class Timetable:
         self._every(settings.revisions.sweep_interval, self._sweep)
         self._every(PEERS_INTERVAL, self._sweep.give_up_failed)
         self._every(PEERS_INTERVAL, self.adopt)
-        self._every(settings.audit.verify_interval, self.verify)
+        self._every(settings.audit.checkpoint_interval, self._keeping.checkpoint, now=True)
+        self._every(settings.audit.verify_interval, self._keeping.verify)
         self._every(settings.retention.sweep_interval, self.remove_orphans)
-        self._scheduler.start()
-        stop.wait()
-        self._scheduler.shutdown(wait=True)
         if settings.verification.archive is not None:
             # Imported here: most machines verify nothing, and this brings decoders' names with it.
             from gateway.verification.sampling import Reverification
@@ -58,10 +58,15 @@ class Timetable:
             reverification = Reverification(self._app, self._queues, stop)
             self._every(VERIFICATION_LOOK, reverification)
         exporter = Exporter(settings, self._app.database, lambda: self._holding)
+        self._scheduler.start()
+        exporter.start()
+        stop.wait()
+        exporter.stop()
+        self._scheduler.shutdown(wait=True)
         with self._app.database.transaction() as session:
             release_lease(session, LEASE, self._holder)
 
-    def _every(self, seconds: float, job: Callable[[], None], *, alone: bool = True) -> None:
+    def _every(self, seconds: float, job: Callable[[], None], *, alone: bool = True, now: bool = False) -> None:
         if not seconds:
             return
 
@@ -75,7 +80,8 @@ class Timetable:
             except Exception:
                 log.exception("a job of the timetable failed")
 
-        self._scheduler.add_job(guarded, "interval", seconds=seconds)
+        first = {"next_run_time": datetime.now(UTC)} if now else {}
+        self._scheduler.add_job(guarded, "interval", seconds=seconds, **first)
 
     def hold(self) -> None:
         """Take or renew the lease."""
@@ -101,23 +107,6 @@ class Timetable:
             for executor in gone:
                 forget(session, executor)
         log.warning("processes fell silent; their work goes to their peers", executors=gone, workflows=len(moved))
-
-    def verify(self) -> None:
-        """Walk the ledger's chain, and write down what was found."""
-        found = self._app.ledger.verify()
-        details: dict[str, Detail] = {"records": found.records, "head": found.head.hash}
-        if found.broken is None:
-            self._app.ledger.record(AuditEvent(AuditEventType.LEDGER_VERIFIED, ACTOR, details=details))
-            return
-        log.critical("the ledger is broken", seq=found.broken.seq, reason=found.broken.text)
-        self._app.ledger.record(
-            AuditEvent(
-                AuditEventType.LEDGER_BROKEN,
-                ACTOR,
-                AuditOutcome.MAJOR_FAILURE,
-                details={**details, "seq": found.broken.seq, "reason": found.broken.text},
-            )
-        )
 
     def remove_orphans(self) -> None:
         """Remove files that a crash left without a row."""

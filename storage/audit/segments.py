@@ -27,9 +27,11 @@ from storage.audit.checkpoints import Checkpoints
 from storage.audit.events import AuditEvent, AuditEventType
 from storage.audit.ledger import Break, BreakKind, Head, LedgerBroken, LedgerRecord, append, break_after
 from storage.audit.merkle import Frontier, inclusion_path
+from storage.audit.spool import needed_from
 from storage.audit.tree import BLOCK_LEVEL, StoredTree, leaf_of
+from storage.database import Database
 from storage.errors import NotFound, StorageError, from_os_error
-from storage.tables import LedgerRow, Segment
+from storage.tables import LedgerRow, Segment, SpoolCursor
 
 SEGMENT_FORMAT = "scanwarden-segment-1"
 LEVEL = 12  # 4,096 records
@@ -89,6 +91,12 @@ def shorten(checkpoints: Checkpoints, number: int, actor: str, *, needed_from: i
             raise CannotShorten(f"segment {number} has {removed} rows: nothing was removed")
         session.execute(update(Segment).where(Segment.number == number).values(shortened=True))
     return removed
+
+
+def first_needed(database: Database) -> int | None:
+    """The first record that some collector of audit messages still lacks."""
+    with database.reading() as session:
+        return needed_from(session, session.scalars(select(SpoolCursor.collector)).all())
 
 
 def _next(archive: Archive, size: int, newest: Checkpoint, before: datetime) -> Segment | None:
