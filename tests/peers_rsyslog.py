@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
+from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -24,6 +25,10 @@ RSYSLOGD = shutil.which("rsyslogd", path="/usr/sbin:/usr/bin:/sbin") or "/usr/sb
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "audit-messages.md"
 DRIVERS = {"ossl": "lmnsd_ossl.so", "gtls": "lmnsd_gtls.so"}
 CLIENT = "gateway.example"
+_RECORD = re.compile(
+    r'ParticipantObjectID="(\d+)"[^>]*><ParticipantObjectIDTypeCode csd-code="ledger-record".*?'
+    r'type="hash" value="([^"]+)"'
+)
 
 
 def installed(driver: str) -> bool:
@@ -144,13 +149,14 @@ class Rsyslog:
             return []
         return [line for line in self.received.read_text(encoding="utf-8").split("\n") if "IHE+RFC-3881" in line]
 
+    def records(self) -> list[tuple[int, str]]:
+        """Number and hash of the ledger records that it has written, in its order."""
+        found = (_RECORD.search(line) for line in self.lines())
+        return [(int(match[1]), b64decode(match[2]).decode()) for match in found if match]
+
     def sequence(self) -> list[int]:
         """The ledger's numbers of what it has written, in its order."""
-        found = (
-            re.search(r'ParticipantObjectID="(\d+)"[^>]*><ParticipantObjectIDTypeCode csd-code="ledger', line)
-            for line in self.lines()
-        )
-        return [int(match[1]) for match in found if match]
+        return [number for number, _ in self.records()]
 
     def eventually_has(self, last: int, seconds: float = 20) -> list[int]:
         """Its sequence as soon as it holds every number up to `last`; what it has after `seconds` otherwise."""

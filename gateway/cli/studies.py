@@ -21,6 +21,7 @@ from gateway.cli.options import (
 
 if TYPE_CHECKING:
     from config import Settings
+    from storage.audit.spool import SpoolState
     from storage.overview import Overview, StudyDetail
 
 EXIT_UNHEALTHY = 1
@@ -42,10 +43,12 @@ def status(
     if check:
         _check(settings)
         return
+    from storage.audit import spool
     from storage.overview import overview, recent_studies
 
     with existing_database(settings) as database, database.reading() as session:
         seen = overview(session)
+        spooled = [_spool(each) for each in spool.states(session, [c.name for c in settings.audit.collectors])]
         newest = [
             {
                 "study_uid": revision.study_uid,
@@ -59,9 +62,11 @@ def status(
             for revision, analysis in recent_studies(session)
         ]
     if as_json:
-        typer.echo(json.dumps(_numbers(seen) | {"newest": newest}, indent=2))
+        typer.echo(json.dumps(_numbers(seen) | {"collectors": spooled, "newest": newest}, indent=2))
         return
     _print_overview(seen)
+    for each in spooled:
+        answers.print(f"collector {_spool_words(each)}", highlight=False, soft_wrap=True)
     table = Table("study", "revision", "state", "verdict", "probability", "last instance (UTC)", title="Newest studies")
     for row in newest:
         verdict = row["verdict"] or ""
@@ -116,6 +121,26 @@ def retry(
         pass  # a gateway that never ran has nothing to retry, and gets no database from this
     revisions, deliveries = retry_failed(settings, actor=person(), study_uid=study_uid)
     answers.print(f"{revisions} revisions and {deliveries} deliveries are tried again", highlight=False)
+
+
+def _spool(state: "SpoolState") -> dict[str, Any]:
+    return {
+        "collector": state.collector,
+        "confirmed": state.confirmed,
+        "waiting": state.waiting,
+        "oldest_waiting": state.oldest_waiting,
+        "confirmed_at": state.confirmed_at.isoformat(timespec="seconds") if state.confirmed_at else None,
+        "failing_since": state.failing_since.isoformat(timespec="seconds") if state.failing_since else None,
+        "failure": state.failure,
+    }
+
+
+def _spool_words(facts: dict[str, Any]) -> str:
+    """How far one collector is, the trouble first."""
+    how = f"{facts['confirmed']} audit messages confirmed, {facts['waiting']} wait"
+    if facts["failing_since"] is None:
+        return f"{facts['collector']}: {how}"
+    return f"{facts['collector']}: [bold red]takes none[/] since {facts['failing_since']}: {facts['failure']}; {how}"
 
 
 def _check(settings: "Settings") -> None:

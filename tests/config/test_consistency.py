@@ -20,6 +20,11 @@ def destination(name: str = "archive", **keys: object) -> str:
     return "{" + ", ".join(f"{key}: {value}" for key, value in values.items()) + "}"
 
 
+def collector(name: str = "siem", **keys: object) -> str:
+    values = {"name": name, "host": "siem.example", "transport": "tcp", **keys}
+    return "{" + ", ".join(f"{key}: {value}" for key, value in values.items()) + "}"
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
@@ -32,6 +37,9 @@ def destination(name: str = "archive", **keys: object) -> str:
         (f"destinations: [{destination()}, {destination(port=105)}]", "destinations[1].name"),
         (f"destinations: [{destination(backoff=901)}]", "destinations[0].backoff"),
         ("dicom: {sources: [{ae_title: A, certificate_subject: a}]}", "dicom.sources[0].certificate_subject"),
+        (f"audit: {{collectors: [{collector(transport='tls')}]}}", "audit.collectors[0].tls"),
+        (f"audit: {{collectors: [{collector()}, {collector()}]}}", "audit.collectors[1].name"),
+        (f"audit: {{collectors: [{collector(confirmation='close-notify')}]}}", "audit.collectors[0].confirmation"),
     ],
 )
 def test_a_contradiction_is_a_fault(checked: Callable[..., Report], text: str, key: str) -> None:
@@ -100,3 +108,9 @@ def test_names_are_compared_with_those_that_exist(checked: Callable[..., Report]
         "destinations[0].profile": "give one of: orthanc, plain",
     }
     assert not checked(text).faults
+
+
+def test_an_audit_trail_without_tls_is_a_warning(checked: Callable[..., Report]) -> None:
+    report = checked(f"audit: {{collectors: [{collector()}, {collector('other')}]}}")
+    assert report.faults == ()
+    assert list(warnings(report)) == ["audit.collectors[0].transport", "audit.collectors[1].transport"]

@@ -3,13 +3,14 @@
 import json
 from hashlib import sha256
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage import AuditEvent, AuditEventType, AuditOutcome, Database, Ledger, LedgerRecord, peer_actor
-from storage.audit import messages
+from storage.audit import coding, messages
 from storage.audit.coding import EVENT_NAMES
 from storage.audit.events import EventId
 from storage.audit.ledger import verify_chain
@@ -19,6 +20,7 @@ from tests.audit_messages import Message
 SOURCE = AuditSource("gateway-1", "hospital", "SCANWARDEN", "gateway.example")
 STUDY, INSTANCE, MR = "1.2.3", "1.2.3.4", "1.2.840.10008.5.1.4.1.1.4"
 PEER = peer_actor("MR1", "10.1.2.3")
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "audit-messages.md"
 
 
 def record(
@@ -48,6 +50,16 @@ def test_every_event_becomes_a_message_of_the_schema(event: AuditEventType) -> N
         assert message.all("AuditSourceIdentification/@AuditSourceID") == ["gateway-1"]
         assert message.all("AuditSourceIdentification/@AuditEnterpriseSiteID") == ["hospital"]
         assert len(message.all("ActiveParticipant[@UserIsRequestor='true']/@UserID")) <= 1
+
+
+def test_the_documentation_names_every_event_beside_its_message() -> None:
+    rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    for event in AuditEventType:
+        if event.event_id is not EventId.APPLICATION_ACTIVITY:
+            told = [row for row in rows if f"`{event.value}`" in row.split("|")[1]]
+            assert len(told) == 1, event
+            assert event.event_id.value in told[0], event
+            assert f"| {coding.action(event)} |" in told[0], event
 
 
 def test_every_family_of_the_standard_has_a_name() -> None:
