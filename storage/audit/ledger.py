@@ -253,7 +253,7 @@ def break_after(head: Head, record: LedgerRecord) -> Break | None:
     if record.previous_hash != head.hash:
         text = f"record {record.seq} names {record.previous_hash[:16]}… as its predecessor, that is {head.hash[:16]}…"
         return Break(record.seq, BreakKind.LINK, text)
-    found = _hash(record)
+    found = hash_of(record)
     if found != record.hash:
         what = f"record {record.seq} ({record.event}, {record.time})"
         text = f"{what} was changed: its hash is {found[:16]}…, not {record.hash[:16]}…"
@@ -279,13 +279,14 @@ def chained(event: AuditEvent, head: Head) -> LedgerRecord:
         previous_hash=head.hash,
         hash="",
     )
-    return replace(draft, hash=_hash(draft))
+    return replace(draft, hash=hash_of(draft))
 
 
-def _hash(record: LedgerRecord) -> str:
+def hash_of(record: LedgerRecord) -> str:
+    """What a record's `hash` has to be."""
     try:
         return sha256(bytes.fromhex(record.previous_hash) + canonical(record)).hexdigest()
-    except ValueError:  # a previous hash that is no hash, or text that is no Unicode: someone else wrote it
+    except (ValueError, TypeError):  # a previous hash that is no hash, or text that is none: someone else wrote it
         return "unreadable"
 
 

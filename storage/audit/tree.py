@@ -87,8 +87,8 @@ def leaf_of(record: LedgerRecord) -> bytes:
     """The leaf that a record is."""
     try:
         return leaf_hash(bytes.fromhex(record.hash))
-    except ValueError:  # someone else wrote it; no signed tree has this leaf
-        return leaf_hash(record.hash.encode(errors="replace"))
+    except (ValueError, TypeError):  # someone else wrote it; no signed tree has this leaf
+        return leaf_hash(repr(record.hash).encode())
 
 
 def _below(leaves: Sequence[bytes], level: int, position: int) -> bytes:
