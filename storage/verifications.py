@@ -79,7 +79,8 @@ def verification_of(session: Session, number: int) -> Verification:
 def hand_over(session: Session, number: int, path: str) -> None:
     """What was fetched lies in `path` (relative to the store's root), for the role that decodes."""
     row = verification_of(session, number)
-    row.state, row.path = VerificationState.COMPARING, path
+    if row.state is VerificationState.FETCHING:
+        row.state, row.path = VerificationState.COMPARING, path
 
 
 def begin_comparison(session: Session, number: int) -> int:

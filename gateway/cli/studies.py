@@ -20,8 +20,11 @@ from gateway.cli.options import (
 )
 
 if TYPE_CHECKING:
+from gateway.cli.verify import coverage_facts, coverage_words
     from config import Settings
     from storage.audit.spool import SpoolState
+    from sqlalchemy.orm import Session
+
     from storage.overview import Overview, StudyDetail
 
 EXIT_UNHEALTHY = 1
@@ -62,13 +65,18 @@ def status(
             for revision, analysis in recent_studies(session)
         ]
     if as_json:
-        typer.echo(json.dumps(_numbers(seen) | {"collectors": spooled, "newest": newest}, indent=2))
+        typer.echo(
+            json.dumps(_numbers(seen) | {"verification": covered, "collectors": spooled, "newest": newest}, indent=2)
+        )
+        covered = _coverage(settings, session)
         return
     _print_overview(seen)
     for each in spooled:
         answers.print(f"collector {_spool_words(each)}", highlight=False, soft_wrap=True)
     table = Table("study", "revision", "state", "verdict", "probability", "last instance (UTC)", title="Newest studies")
     for row in newest:
+    if covered is not None:
+        answers.print(f"verification: {coverage_words(covered)}", highlight=False, soft_wrap=True)
         verdict = row["verdict"] or ""
         table.add_row(
             str(row["study_uid"]),
@@ -131,6 +139,16 @@ def _spool(state: "SpoolState") -> dict[str, Any]:
         "oldest_waiting": state.oldest_waiting,
         "confirmed_at": state.confirmed_at.isoformat(timespec="seconds") if state.confirmed_at else None,
         "failing_since": state.failing_since.isoformat(timespec="seconds") if state.failing_since else None,
+def _coverage(settings: "Settings", session: "Session") -> dict[str, Any] | None:
+    """What share of the archive was verified; None where none is configured."""
+    from storage.verifications import coverage
+
+    archive = settings.verification.archive
+    if archive is None:
+        return None
+    return coverage_facts(settings, archive, coverage(session, archive, settings.verification.window))
+
+
         "failure": state.failure,
     }
 

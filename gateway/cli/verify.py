@@ -1,7 +1,7 @@
 """`scanwarden verify`: whether images still are what was first seen. Every look is recorded in the ledger.
 
 Ends with 0 when all is as first seen, or re-encoded without loss; with 1 when something is altered, missing or extra;
-with 2 when it could not be verified; with 3 when nothing differs and something is unknown.
+with 2 when it could not be verified; with 4 when nothing differs and something is unknown (3: refused).
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gateway.access.roles import Action
 from gateway.cli.options import (
     ConfigOption,
     JsonOption,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from gateway.verification.compare import Comparison, StudyComparison
     from storage.verifications import Coverage
 
-EXIT_DIFFERS, EXIT_NOT_VERIFIED, EXIT_UNKNOWN = 1, 2, 3
+EXIT_DIFFERS, EXIT_NOT_VERIFIED, EXIT_UNKNOWN = 1, 2, 4
 _UID = re.compile(r"[0-9.]{1,64}")
 _STYLES = {
     "as-first-seen": "green",
@@ -66,12 +67,14 @@ def verify(
 ) -> None:
     """Compare images with what was first seen, and say for each instance what it is.
 
-    Ends with 0: as first seen; 1: altered, missing or extra; 2: could not be verified; 3: unknown.
+    Ends with 0: as first seen; 1: altered, missing or extra; 2: could not be verified; 4: unknown.
     """
     if sum((target is not None, everything, coverage)) != 1:
         fail("name one thing: a folder, a Study Instance UID, --all or --coverage")
     settings = settings_or_exit(config)
-    with existing_database(settings):
+    named = target if target is not None and not Path(target).exists() and _UID.fullmatch(target) else None
+    action = Action.READ_STATUS if coverage else Action.VERIFY_ARCHIVE if everything else Action.VERIFY_STUDY
+    with existing_database(settings, action, study_uid=named):
         pass
     from gateway.app import build
 
@@ -84,8 +87,8 @@ def verify(
         elif target is not None and Path(target).exists():
             comparisons = _folder(app, Path(target), partial)
             _finish(comparisons, as_json)
-        elif target is not None and _UID.fullmatch(target):
-            _finish([_study(settings, app, destination, target)], as_json)
+        elif named is not None:
+            _finish([_study(settings, app, destination, named)], as_json)
         else:
             fail(f"{target} is neither a file or folder that exists, nor a Study Instance UID")
 

@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
 
-import structlog
 from pydicom.uid import ExplicitVRLittleEndian
 
 from gateway.app import App
@@ -34,8 +33,6 @@ from storage.verifications import (
     hand_over,
     verification_of,
 )
-
-log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 120.0
 RENEWAL_SECONDS = 20.0
@@ -176,15 +173,10 @@ def keep_result(app: App, number: int, comparison: StudyComparison, *, now: date
                 notes=comparison.notes,
                 now=now,
             )
-    if comparison.differs:
-        log.error(
-            "a study in the archive is not what was first seen",
-            study_uid=comparison.study_uid,
-            **comparison.counts,
-        )
     if why:
         raise NotVerified(why)
-    return comparison
+    # The fetched files are gone.
+    return replace(comparison, instances=tuple(replace(each, file=None) for each in comparison.instances))
 
 
 def known_study(app: App, study_uid: str, archive: str | None) -> Known:

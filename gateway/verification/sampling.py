@@ -19,6 +19,7 @@ from gateway.app import App
 from gateway.verification.archive import Archive, archive_of
 from gateway.verification.budget import Pace, Spacing, Stopped
 from gateway.verification.checking import ArchiveBusy, Checker, NotVerified, compare_fetched
+from gateway.verification.compare import StudyComparison
 from storage.tables import Verification
 from storage.verifications import (
     TIMETABLE,
@@ -92,6 +93,8 @@ class Reverification:
             return
         if isinstance(result, int):
             self._queue.enqueue_verification(result)
+        else:
+            _tell(result)
 
     def _choose(self, session: Session, now: datetime) -> str | None:
         if secrets.randbelow(1_000_000) < self._random:
@@ -113,9 +116,16 @@ class Reverification:
 def compare_or_fail(app: App, number: int) -> None:
     """The analyse role's share: compare a fetched study; one that the archive did not give whole is only noted."""
     try:
-        compare_fetched(app, number)
+        found = compare_fetched(app, number)
+        if found is not None:
+            _tell(found)
     except NotVerified as fault:
         log.warning("a study of the archive could not be verified", verification=number, reason=str(fault))
+
+
+def _tell(found: StudyComparison) -> None:
+    if found.differs:
+        log.error("a study in the archive is not what was first seen", study_uid=found.study_uid, **found.counts)
 
 
 def _last_started(session: Session, archive: str) -> datetime | None:
