@@ -14,19 +14,20 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 _SOON = timedelta(days=30)
+_LEAST_RSA_BITS = 2048
 _LARGEST = 4 * 1024 * 1024
 
 
 def check_certificates(notes: Notes, place: Place, tls: Tls) -> None:
     """Look into the files of one `tls` group; `place` is the group's."""
-    chain = _certificates(notes, (*place, "certificate"), tls.certificate)
+    chain = certificates_of(notes, (*place, "certificate"), tls.certificate)
     key = _private_key(notes, (*place, "private_key"), tls.private_key)
     if chain and key is not None:
-        _pair(notes, place, tls, chain, key)
+        _pair(notes, place, tls.certificate, tls.private_key, chain, key)
     if chain:
         _validity(notes, (*place, "certificate"), tls.certificate, chain[0])
     if tls.authorities is not None:
-        authorities = _certificates(notes, (*place, "authorities"), tls.authorities)
+        authorities = certificates_of(notes, (*place, "authorities"), tls.authorities)
         now = datetime.now(UTC)
         expired = [authority for authority in authorities if authority.not_valid_after_utc < now]
         if expired:
@@ -36,6 +37,23 @@ def check_certificates(notes: Notes, place: Place, tls: Tls) -> None:
                 f"{len(expired)} of its {len(authorities)} certificates expired",
                 "replace it by the authorities' current certificates",
             )
+
+
+def check_signing_pair(notes: Notes, place: Place, certificate: Path, private_key: Path) -> None:
+    """Look into the files that sign our own objects: as for TLS, and an RSA key (PS3.15 C.1)."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    chain = certificates_of(notes, (*place, "certificate"), certificate)
+    key = _private_key(notes, (*place, "private_key"), private_key)
+    if chain and key is not None:
+        _pair(notes, place, certificate, private_key, chain, key)
+    if chain:
+        _validity(notes, (*place, "certificate"), certificate, chain[0])
+    if key is not None and not (isinstance(key, RSAPublicKey) and key.key_size >= _LEAST_RSA_BITS):
+        remedy = f"make one: openssl req -newkey rsa:{_LEAST_RSA_BITS} -nodes -keyout FILE"
+        notes.fault(
+            (*place, "private_key"), str(private_key), f"is no RSA key of {_LEAST_RSA_BITS} bits or more", remedy
+        )
 
 
 def read_file(notes: Notes, place: Place, path: Path) -> bytes | None:
@@ -62,7 +80,8 @@ def others_may_read(path: Path) -> bool:
     return bool(path.stat().st_mode & stat.S_IROTH)
 
 
-def _certificates(notes: Notes, place: Place, path: Path) -> "list[Certificate]":
+def certificates_of(notes: Notes, place: Place, path: Path) -> "list[Certificate]":
+    """The certificates of a PEM file that a setting names; none with a fault when there are none."""
     from cryptography.x509 import load_pem_x509_certificates
 
     content = read_file(notes, place, path)
@@ -96,16 +115,23 @@ def _private_key(notes: Notes, place: Place, path: Path) -> "PublicKeyTypes | No
     return None
 
 
-def _pair(notes: Notes, place: Place, tls: Tls, chain: "list[Certificate]", key: "PublicKeyTypes") -> None:
+def _pair(
+    notes: Notes,
+    place: Place,
+    certificate_file: Path,
+    key_file: Path,
+    chain: "list[Certificate]",
+    key: "PublicKeyTypes",
+) -> None:
     if chain[0].public_key() == key:
         return
     if any(certificate.public_key() == key for certificate in chain[1:]):
         remedy = "put our own certificate first, then those that signed it"
-        notes.fault((*place, "certificate"), str(tls.certificate), "holds the chain in the wrong order", remedy)
+        notes.fault((*place, "certificate"), str(certificate_file), "holds the chain in the wrong order", remedy)
     else:
-        problem = f"is not the key of the certificate in {tls.certificate}"
+        problem = f"is not the key of the certificate in {certificate_file}"
         remedy = "name the certificate and the key that belong together"
-        notes.fault((*place, "private_key"), str(tls.private_key), problem, remedy)
+        notes.fault((*place, "private_key"), str(key_file), problem, remedy)
 
 
 def _validity(notes: Notes, place: Place, path: Path, certificate: "Certificate") -> None:

@@ -12,6 +12,7 @@ from config.environment import Environment, read_environment
 from config.faults import Fault, Report
 from config.keys import find_key
 from config.notes import Notes
+from config.security import check_security
 from config.settings import overlaid
 from config.surroundings import check_surroundings
 from config.words import fault_in_words
@@ -46,6 +47,7 @@ def check(
     if draft.settings is not None:
         notes = Notes(draft, origin.of)
         check_consistency(notes, draft.settings, known_profiles, known_models)
+        check_security(notes, draft.settings)
         check_surroundings(notes, draft.settings, origin.in_file())
         faults += notes.faults
         warnings += notes.warnings

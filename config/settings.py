@@ -86,6 +86,17 @@ class Source(Section):
         None, description="Priority of its studies; unset: what the request's own DICOM priority says (HIGH is stat)."
     )
 
+    require_signature: bool = Field(
+        False,
+        description="It signs everything that it makes (PS3.15 Annex C): an instance without a sound signature by one "
+        "of `signatures.authorities` is an incident.",
+    )
+    trusted: bool = Field(
+        False,
+        description="What arrives from it first counts as proven, to the byte, for VERIFIED. Needs "
+        "`certificate_subject`, because an AE title proves nothing.",
+    )
+
     def admits(self, address: str) -> bool:
         """Whether a peer at `address` (dotted or IPv6 text) may speak as this source."""
         try:
@@ -260,8 +271,8 @@ class Audit(Section):
     )
     anchors: tuple[FilePath, ...] = Field(
         (),
-        description="Append-only files that get every checkpoint, beside `ledger/checkpoints.jsonl` under `store.root`; "
-        "best where the database's administrator cannot write.",
+        description="Append-only files that get every checkpoint, beside `ledger/checkpoints.jsonl` under "
+        "`store.root`; best where the database's administrator cannot write.",
     )
     collectors: tuple[Collector, ...] = Field((), description="Where audit messages (DICOM PS3.15 A.5) are sent.")
     collect_interval: PositiveSeconds = Field(1, description="Seconds between two looks for events to send.")
@@ -286,6 +297,65 @@ class Verification(Section):
     window: Age = Field(timedelta(days=90), description="Age up to which a verification counts for the coverage.")
     random_share: Share = Field(
         0.25, description="Share of the timetable's studies that chance picks; the others are the longest unverified."
+    )
+
+
+class OurSignature(Section):
+    """The key that signs our own evidence objects."""
+
+    certificate: FilePath = Field(description="PEM file with the certificate of the key.")
+    private_key: FilePath = Field(
+        description="PEM file with an RSA key of 2048 bits or more; readable by the service's user only."
+    )
+
+
+class Signatures(Section):
+    """Digital signatures in DICOM objects (PS3.15 Annex C)."""
+
+    authorities: FilePath | None = Field(
+        None,
+        description="PEM file with the authorities, or the single signers, whose signatures prove something; unset: a "
+        "signature proves nothing, and only one that does not fit is noticed.",
+    )
+    ours: OurSignature | None = Field(None, description="Signs our SEG and SR; unset: they are not signed.")
+
+
+class Alerts(Section):
+    """Security events of the ledger, sent to a webhook at once."""
+
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s]*)?$",
+        description="Where alerts are posted: https://…, or http://… on this machine; unset: no alerts.",
+    )
+    secret_file: FilePath | None = Field(
+        None, description="File with the secret, 32 bytes or more, that signs each alert (HMAC-SHA256)."
+    )
+    authorities: FilePath | None = Field(
+        None, description="PEM file with the authorities of the receiver's certificate; unset: those of this machine."
+    )
+    minimum_severity: Literal["warning", "incident"] = Field("incident", description="Least severe event that is sent.")
+    interval: PositiveSeconds = Field(2, description="Seconds between two looks for new events, and between attempts.")
+    timeout: PositiveSeconds = Field(10, description="Seconds to wait for the receiver's answer.")
+
+
+class Person(Section):
+    """A user or a group of the operating system, and what they may do."""
+
+    user: str | None = Field(None, min_length=1, description="Name of a user.")
+    group: str | None = Field(None, min_length=1, description="Name of a group; each of its members.")
+    role: Literal["viewer", "radiologist", "security", "administrator"] = Field(
+        description="What they may do; see docs/signatures-and-access.md."
+    )
+
+
+class Access(Section):
+    """Who may use our tools."""
+
+    people: tuple[Person, ...] = Field(
+        (),
+        description="Users and groups with their role. Empty: whoever may read and write the files under `store.root` "
+        "is an administrator, and nobody else gets in.",
     )
 
 
@@ -323,6 +393,9 @@ class Settings(BaseSettings):
     verification: Verification = Field(
         default_factory=Verification, description="How the archive is compared with what was first seen."
     )
+    signatures: Signatures = Field(default_factory=Signatures, description="Digital signatures in DICOM objects.")
+    alerts: Alerts = Field(default_factory=Alerts, description="Security events, sent to a webhook at once.")
+    access: Access = Field(default_factory=Access, description="Who may use our tools.")
     log: Log = Field(default_factory=Log, description="What goes to standard error.")
 
 

@@ -16,6 +16,16 @@ from storage.studies import note, revision_of
 from storage.tables import Analysis, AnalysisState, Evidence, Instance, InstanceState, Revision, RevisionState
 
 _ANALYSE = role_actor("analyse")
+_MOST_UIDS = 20  # in one record
+
+
+@dataclass(frozen=True, slots=True)
+class NewIncident:
+    """An observation that the security team has to hear of; `text` names UIDs and numbers, never a patient."""
+
+    rule: str
+    text: str
+    sop_instance_uids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,7 @@ class NewAnalysis:
     findings: int
     path: str | None
     seconds: float
+    incidents: Sequence[NewIncident] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +189,27 @@ def save_analysis(
             "reasons": list(result.reasons),
         },
     )
+    for incident in result.incidents:
+        _note_incident(session, revision, incident, actor)
     return analysis
+
+
+def _note_incident(session: Session, revision: Revision, incident: NewIncident, actor: str) -> None:
+    uids = list(incident.sop_instance_uids)
+    note(
+        session,
+        revision,
+        AuditEventType.INCIDENT_OBSERVED,
+        actor=actor,
+        outcome=AuditOutcome.SERIOUS_FAILURE,
+        subject=uids[0] if len(uids) == 1 else None,
+        details={
+            "rule": incident.rule,
+            "text": incident.text,
+            "instances": len(uids),
+            "sop_instance_uids": uids[:_MOST_UIDS],
+        },
+    )
 
 
 def analysis_of(session: Session, revision_id: int, model_set: str | None = None) -> Analysis:

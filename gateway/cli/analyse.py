@@ -82,9 +82,10 @@ def _analysed(path: Path, settings: "Settings") -> "list[StudyAnalysis]":
     from inference.analysis import Progress as Step
     from inference.analysis import analyse_folder
     from inference.errors import InferenceError
+    from inference.provenance import Trust, load_authorities
     from models.errors import ModelsError
 
-    chosen = settings.analysis
+    chosen, authorities = settings.analysis, settings.signatures.authorities
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -106,6 +107,7 @@ def _analysed(path: Path, settings: "Settings") -> "list[StudyAnalysis]":
                 threads=chosen.threads,
                 max_voxels=chosen.max_voxels,
                 time_limit=chosen.time_limit,
+                trust=Trust(load_authorities(authorities) if authorities is not None else ()),
                 progress=show,
             )
         except (InferenceError, ModelsError) as fault:

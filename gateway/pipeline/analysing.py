@@ -12,6 +12,7 @@ from gateway.app import App
 from gateway.pipeline.limits import EXIT_OUT_OF_MEMORY, deadline
 from gateway.pipeline.patience import patiently
 from gateway.pipeline.points import Point, reached
+from gateway.pipeline.trust import trust_in
 from gateway.results import model_set_digest
 from inference.analysis import analyse_study
 from inference.detectors import Detector, detectors_for, used
@@ -19,26 +20,27 @@ from inference.findings import Observation, Severity, StudyAnalysis, Verdict
 from storage import PixelsUnreadable
 from storage.analyses import (
     NewAnalysis,
+    NewIncident,
     begin_analysis,
     decide_contested,
     record_pixel_digests,
     save_analysis,
     stored_copy,
 )
-from storage.digests import content_digest, pixel_digest
-from storage.studies import RevisionContents, revision_contents
 from storage.attributes import attribute_digests
-from storage.tables import Instance, RevisionState
+from storage.digests import content_digest, pixel_digest
 from storage.firstseen import record_first_seen, recorded_uids
+from storage.studies import RevisionContents, revision_contents
+from storage.tables import Instance, RevisionState
 
 log = structlog.get_logger(__name__)
 
 # `analyse_study` looks at the clock between slices; only what hangs inside one comes this far.
 GRACE_SECONDS = 60.0
-
-
 # The ledger has this one since the copy was decided on.
 SAME_UID = "same-uid-other-pixels"
+
+
 class Analyst:
     """Analyses revisions, one at a time, with the models that the settings name."""
 
@@ -67,9 +69,9 @@ class Analyst:
             attempt = patiently(self._begin, revision_id)
             reached(Point.ANALYSIS_BEGUN)
             if attempt > self._app.settings.analysis.attempts:
+                patiently(self._record_what_is_known, contents)
                 analysis = self._given_up(contents, attempt - 1, fault)
                 break
-                patiently(self._record_what_is_known, contents)
             try:
                 analysis = self._look(contents)
             except MemoryError:
@@ -106,6 +108,7 @@ class Analyst:
                 max_voxels=limits.max_voxels,
                 time_limit=limits.time_limit or float("inf"),
                 observations=_incidents(contents),
+                trust=trust_in(self._app.settings, self._app.store, contents.instances),
                 study_uid=contents.revision.study_uid,
             )
 
@@ -198,6 +201,11 @@ class Analyst:
             len(analysis.findings),
             path,
             analysis.seconds,
+            tuple(
+                NewIncident(each.rule, each.text, each.sop_instance_uids)
+                for each in analysis.observations
+                if each.severity is Severity.INCIDENT and each.rule != SAME_UID
+            ),
         )
         with self._app.database.transaction() as session:
             kept = save_analysis(session, revision_id, self.model_set, result)

@@ -3,9 +3,10 @@
 import structlog
 
 from config.settings import Destination
-from gateway.app import App
+from gateway.app import App, CannotStart
 from gateway.pipeline.points import Point, reached
 from gateway.results import EvidenceFile, Predecessor, RevisionContext, build_evidence, profile_named
+from gateway.results.signing import CannotSign, load_signer
 from inference.findings import StudyAnalysis
 from storage import InstanceStore
 from storage.analyses import NewEvidence, analysis_of, predecessor_report, save_evidence
@@ -23,7 +24,13 @@ class Encoder:
     """Makes evidence objects; their UIDs are derived, so making them again changes nothing (promise 2)."""
 
     def __init__(self, app: App) -> None:
+        """Raises CannotStart when the key for our own objects is not fit for it."""
         self._app = app
+        ours = app.settings.signatures.ours
+        try:
+            self._signer = load_signer(ours.certificate, ours.private_key) if ours is not None else None
+        except CannotSign as fault:
+            raise CannotStart(str(fault)) from fault
 
     def encode(self, revision_id: int) -> None:
         """Make and keep the evidence of an analysed revision. Raises gateway.results.ResultsError."""
@@ -52,7 +59,7 @@ class Encoder:
                 else Predecessor(found[0].sop_instance_uid, found[0].series_uid, found[1].number),
             )
             with self._app.store.draft("evidence", revision_id) as draft:
-                made = build_evidence(analysis, context, profile_named(name), draft.folder)
+                made = build_evidence(analysis, context, profile_named(name), draft.folder, signer=self._signer)
                 folder = draft.keep()
             folders.append(folder)
             objects += [_kept(self._app.store, name, folder, each) for each in made]
