@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from gateway.alerts import alert_sender
 from gateway.app import App
 from gateway.audit.exporter import Exporter
 from gateway.pipeline.keeping import LedgerKeeping
@@ -57,6 +58,9 @@ class Timetable:
 
             reverification = Reverification(self._app, self._queues, stop)
             self._every(VERIFICATION_LOOK, reverification)
+        alerts = alert_sender(settings, self._app.database, lambda: self._holding and not stop.is_set())
+        if alerts is not None:
+            self._every(settings.alerts.interval, alerts)
         exporter = Exporter(settings, self._app.database, lambda: self._holding)
         self._scheduler.start()
         exporter.start()

@@ -77,6 +77,9 @@ class AuditEventType(StrEnum):
     LEDGER_VERIFIED = "ledger-verified"
     LEDGER_BROKEN = "ledger-broken"
     AUDIT_LOG_USED = "audit-log-used"
+    ACCESS_REFUSED = "access-refused"
+    ALERTS_LOST = "alerts-lost"
+    ALERTS_BACK = "alerts-back"
     COLLECTOR_LOST = "collector-lost"
     COLLECTOR_REFUSED = "collector-refused"
     COLLECTOR_BACK = "collector-back"
@@ -121,6 +124,7 @@ _MESSAGES = {
     AuditEventType.LEDGER_VERIFIED: EventId.AUDIT_LOG_USED,
     AuditEventType.LEDGER_BROKEN: EventId.SECURITY_ALERT,
     AuditEventType.AUDIT_LOG_USED: EventId.AUDIT_LOG_USED,
+    AuditEventType.ACCESS_REFUSED: EventId.SECURITY_ALERT,
     AuditEventType.COLLECTOR_REFUSED: EventId.SECURITY_ALERT,
     AuditEventType.LEDGER_KEY_PUBLISHED: EventId.SECURITY_ALERT,
     AuditEventType.LEDGER_CHECKPOINTED: EventId.AUDIT_LOG_USED,
