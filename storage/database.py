@@ -14,6 +14,7 @@ from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from sqlite3 import OperationalError as SqliteBusy
 from typing import Self
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
@@ -35,9 +36,17 @@ _WRITES = "scanwarden_writes"
 class Database:
     """Sessions that read, sessions that write, and the schema they need."""
 
-    def __init__(self, url: str | URL, *, busy_timeout: float = 30.0, pool_size: int = 5) -> None:
-        """`busy_timeout`: seconds that a writer waits for its turn before DatabaseUnavailable."""
+    def __init__(
+        self, url: str | URL, *, busy_timeout: float = 30.0, pool_size: int = 5, read_only: bool = False
+    ) -> None:
+        """`busy_timeout`: seconds that a writer waits for its turn before DatabaseUnavailable.
+
+        `read_only`: for whoever only looks. On SQLite the file itself is opened without the right to write; on
+        PostgreSQL every transaction is read-only, and the account's own grants have to do the rest.
+        """
         self.url = _with_driver(make_url(url))
+        self.read_only = read_only
+        self._busy_timeout = busy_timeout
         self.engine = (
             self._sqlite(busy_timeout, pool_size) if self.is_sqlite else self._postgresql(busy_timeout, pool_size)
         )
@@ -47,12 +56,18 @@ class Database:
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
 
+    def for_readers(self) -> "Database":
+        """The same database, opened without the right to write; close it, too."""
+        return Database(self.url, busy_timeout=self._busy_timeout, read_only=True)
+
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """A session whose work is committed as a whole, durably, when the block ends without an error.
 
         Raises DatabaseUnavailable when the lock does not come in time, or the database cannot be reached or written.
         """
+        if self.read_only:
+            raise DatabaseUnavailable(f"{self} is open for reading only")
         with _translated("write to"), Session(self._writing, expire_on_commit=False) as session, session.begin():
             session.connection()  # the lock is taken before the first thing is read
             yield session
@@ -98,16 +113,19 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
     def _sqlite(self, busy_timeout: float, pool_size: int) -> Engine:
-        if self.url.database and self.url.database != ":memory:":
+        url = self.url
+        if self.read_only and url.database:
+            url = url.set(database=f"file:{quote(url.database)}").update_query_dict({"mode": "ro", "uri": "true"})
+        elif self.url.database and self.url.database != ":memory:":
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(
-            self.url,
+            url,
             connect_args={"timeout": busy_timeout},
             pool_size=pool_size,
             max_overflow=10,
             pool_timeout=busy_timeout,
         )
-        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "connect", _configure_sqlite_reader if self.read_only else _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
 
@@ -117,6 +135,8 @@ class Database:
         options = (
             f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds} -c timezone=UTC"
         )
+        if self.read_only:
+            options += " -c default_transaction_read_only=on"
         engine = create_engine(
             self.url,
             connect_args={"options": options, "connect_timeout": 10, "application_name": "scanwarden"},
@@ -178,6 +198,11 @@ def _configure_sqlite(connection: SqliteConnection, _record: object) -> None:
             if attempt == 49:
                 raise
             time.sleep(0.05)
+
+
+def _configure_sqlite_reader(connection: SqliteConnection, _record: object) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA query_only=ON")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -9,6 +9,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from gateway.access.roles import Action
 from gateway.cli.audit_export import export, report
 from gateway.cli.audit_proofs import checkpoint, keys, prove, seal
 from gateway.cli.options import (
@@ -63,7 +64,7 @@ def verify(
     if part and (kept or trusted):
         fail("--checkpoint and --key are held against the whole ledger; leave --from and --to out")
     settings = settings_or_exit(config)
-    with existing_database(settings) as database:
+    with existing_database(settings, Action.VERIFY_LEDGER) as database:
         checkpoints = open_checkpoints(settings, database)
         if part:
             found = verify_range(checkpoints, first or 1, last)
@@ -149,7 +150,7 @@ def list_records(
     from storage import AuditEvent, AuditEventType, Ledger
 
     since = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
-    with existing_database(settings_or_exit(config)) as database:
+    with existing_database(settings_or_exit(config), Action.READ_LEDGER) as database:
         ledger = Ledger(database)
         records = ledger.list(since=since, event=event, study_uid=study, limit=limit)
         used = {"records": len(records)}
@@ -188,7 +189,7 @@ def search(
         text=text or None,
         failures=failures,
     )
-    with existing_database(settings) as database:
+    with existing_database(settings, Action.READ_LEDGER) as database:
         archive = open_archive(settings, database)
         records = list(deque(search_archive(archive, selection), maxlen=limit))
         archive.ledger.record(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.access.roles import Action
 from gateway.cli.options import (
     ConfigOption,
     JsonOption,
@@ -65,7 +66,7 @@ def export(
         event=event,
         study_uid=study,
     )
-    with existing_database(settings) as database:
+    with existing_database(settings, Action.EXPORT_LEDGER) as database:
         checkpoints = open_checkpoints(settings, database)
         if checkpoint:
             checkpoints.take(person(), always=False)
@@ -109,7 +110,7 @@ def report(
     selection = Selection(
         since=since and since.replace(tzinfo=UTC), until=until and until.replace(tzinfo=UTC), study_uid=study
     )
-    with existing_database(settings) as database:
+    with existing_database(settings, Action.EXPORT_LEDGER) as database:
         checkpoints = open_checkpoints(settings, database)
         records = list(search(checkpoints.archive, selection))
         found = verify_ledger(checkpoints)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.access.roles import Action
 from gateway.cli.options import (
     ConfigOption,
     JsonOption,
@@ -27,7 +28,7 @@ def checkpoint(config: ConfigOption = None, as_json: JsonOption = False) -> None
     from storage.audit.checkpoints import open_checkpoints
 
     settings = settings_or_exit(config)
-    with existing_database(settings) as database:
+    with existing_database(settings, Action.KEEP_LEDGER) as database:
         checkpoints = open_checkpoints(settings, database)
         taken = checkpoints.take(person())
     if taken is None:
@@ -60,7 +61,7 @@ def prove(
     if (seq is None) == (growth is None):
         fail("name one record, or two checkpoints with --growth")
     settings = settings_or_exit(config)
-    with existing_database(settings) as database:
+    with existing_database(settings, Action.VERIFY_LEDGER) as database:
         checkpoints = open_checkpoints(settings, database)
         if growth is not None:
             old, new = (checkpoints.get(number) for number in growth)
@@ -82,7 +83,7 @@ def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from storage.audit.checkpoints import open_archive
 
     settings = settings_or_exit(config)
-    with existing_database(settings) as database:
+    with existing_database(settings, Action.VERIFY_LEDGER) as database:
         archive = open_archive(settings, database)
         known = archive.published_keys()
         folder = archive.folder / "keys"
@@ -107,7 +108,7 @@ def rotate(
     from storage.audit.checkpoints import open_checkpoints
 
     settings = settings_or_exit(config)
-    with existing_database(settings) as database:
+    with existing_database(settings, Action.KEEP_LEDGER) as database:
         new = open_checkpoints(settings, database).rotate(person(), lost=lost)
     _print_key(new)
     if lost:
@@ -141,7 +142,7 @@ def seal(
 
     settings = settings_or_exit(config)
     before = datetime.now(UTC) - timedelta(days=days)
-    with existing_database(settings) as database:
+    with existing_database(settings, Action.KEEP_LEDGER) as database:
         checkpoints = open_checkpoints(settings, database)
         made = segments.seal(checkpoints, person(), before=before)
         needed = segments.first_needed(database)

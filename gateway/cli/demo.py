@@ -17,6 +17,7 @@ from rich.table import Table
 
 from config import Settings, load_settings
 from config.settings import Destination
+from gateway.access.roles import Action
 from gateway.cli.analyse import print_analysis
 from gateway.cli.options import answers, fail, progress_console
 
@@ -182,7 +183,10 @@ def _wait(studies: list[_Study], settings: Settings) -> "list[RevisionDetail]":
     from storage.tables import RevisionState
 
     deadline = time.monotonic() + _RESULT_SECONDS
-    with existing_database(settings) as database, Progress(console=progress_console, transient=True) as bar:
+    with (
+        existing_database(settings, Action.READ_STATUS) as database,
+        Progress(console=progress_console, transient=True) as bar,
+    ):
         tasks = [bar.add_task(study.title, total=len(_STAGES) - 1) for study in studies]
         while True:
             details = [_latest(database, study) for study in studies]
@@ -240,7 +244,7 @@ def _show_ledger(settings: Settings) -> None:
     from gateway.cli.options import existing_database
     from storage import Ledger
 
-    with existing_database(settings) as database:
+    with existing_database(settings, Action.VERIFY_LEDGER) as database:
         ledger = Ledger(database)
         found = ledger.verify()
         counts = Counter(record.event for record in ledger.records())

@@ -1,6 +1,5 @@
 """What all commands share: the configuration option, the two consoles, and how a fault ends a command."""
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,8 @@ import typer
 from rich.console import Console
 
 from config import Settings
+from gateway.access.people import Account, UnknownAccount, account_of_this_process
+from gateway.access.roles import Action
 
 if TYPE_CHECKING:
     from storage import Database
@@ -19,6 +20,7 @@ answers = Console()
 progress_console = Console(stderr=True)
 
 EXIT_FAULT = 2
+EXIT_FORBIDDEN = 3
 
 ConfigOption = Annotated[
     Path | None,
@@ -44,8 +46,15 @@ def settings_or_exit(config: Path | None) -> Settings:
 
 
 @contextmanager
-def existing_database(settings: Settings) -> "Iterator[Database]":
-    """The database of a gateway that has run; a command that only looks never makes a new one."""
+def existing_database(
+    settings: Settings, action: Action | None = Action.CONFIGURE, *, study_uid: str | None = None
+) -> "Iterator[Database]":
+    """The database of a gateway that has run, for somebody who may do `action`; a look never makes a new database.
+
+    Every command that opens it says what for; one that forgets to is the administrators' alone. None: for everybody.
+    A refusal is recorded and ends the command with exit code 3.
+    """
+    from gateway.access import AccessRefused, Gate
     from storage import open_database
     from storage.errors import StorageError
 
@@ -55,19 +64,29 @@ def existing_database(settings: Settings) -> "Iterator[Database]":
         fail(f"there is no database at {file}; start the gateway first, or name its configuration with --config")
     try:
         database.check()
+        if action is not None:
+            Gate(settings).admit(account(), action, database, study_uid=study_uid)
         yield database
+    except AccessRefused as refusal:
+        progress_console.print(f"[bold red]refused:[/] {refusal}", highlight=False)
+        raise typer.Exit(EXIT_FORBIDDEN) from None
     except StorageError as fault:
         fail(str(fault))
     finally:
         database.close()
 
 
+def account() -> Account:
+    """Who types the command, as the operating system knows them."""
+    try:
+        return account_of_this_process()
+    except UnknownAccount as fault:
+        fail(str(fault))
+
+
 def person() -> str:
     """Who types the command, as the ledger names them."""
-    try:
-        return f"user:{getpass.getuser()}"
-    except (OSError, KeyError):
-        fail("the operating system does not know who you are; the ledger records who looks")
+    return account().actor
 
 
 def fail(message: str) -> NoReturn:

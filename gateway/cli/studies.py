@@ -2,12 +2,14 @@
 
 import json
 import socket
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from gateway.access.roles import Action
 from gateway.cli.analyse import VERDICT_STYLES
 from gateway.cli.options import (
     ConfigOption,
@@ -18,13 +20,13 @@ from gateway.cli.options import (
     person,
     settings_or_exit,
 )
+from gateway.cli.verify import coverage_facts, coverage_words
 
 if TYPE_CHECKING:
-from gateway.cli.verify import coverage_facts, coverage_words
-    from config import Settings
-    from storage.audit.spool import SpoolState
     from sqlalchemy.orm import Session
 
+    from config import Settings
+    from storage.audit.spool import SpoolState
     from storage.overview import Overview, StudyDetail
 
 EXIT_UNHEALTHY = 1
@@ -49,7 +51,7 @@ def status(
     from storage.audit import spool
     from storage.overview import overview, recent_studies
 
-    with existing_database(settings) as database, database.reading() as session:
+    with existing_database(settings, Action.READ_STATUS) as database, database.reading() as session:
         seen = overview(session)
         spooled = [_spool(each) for each in spool.states(session, [c.name for c in settings.audit.collectors])]
         newest = [
@@ -64,19 +66,19 @@ def status(
             }
             for revision, analysis in recent_studies(session)
         ]
+        covered = _coverage(settings, session)
     if as_json:
         typer.echo(
             json.dumps(_numbers(seen) | {"verification": covered, "collectors": spooled, "newest": newest}, indent=2)
         )
-        covered = _coverage(settings, session)
         return
     _print_overview(seen)
     for each in spooled:
         answers.print(f"collector {_spool_words(each)}", highlight=False, soft_wrap=True)
-    table = Table("study", "revision", "state", "verdict", "probability", "last instance (UTC)", title="Newest studies")
-    for row in newest:
     if covered is not None:
         answers.print(f"verification: {coverage_words(covered)}", highlight=False, soft_wrap=True)
+    table = Table("study", "revision", "state", "verdict", "probability", "last instance (UTC)", title="Newest studies")
+    for row in newest:
         verdict = row["verdict"] or ""
         table.add_row(
             str(row["study_uid"]),
@@ -95,17 +97,23 @@ def study(
     as_json: JsonOption = False,
 ) -> None:
     """Everything about one study: revisions, verdicts, evidence objects, deliveries. The look itself is recorded."""
-    from storage import AuditEvent, AuditEventType, Ledger
+    from storage import AuditEvent, AuditEventType, AuditOutcome, Ledger
     from storage.errors import NotFound
     from storage.overview import study_detail
 
-    with existing_database(settings_or_exit(config)) as database:
-        with database.reading() as session:
+    with existing_database(settings_or_exit(config), Action.READ_STUDY, study_uid=study_uid) as database:
+
+        def looked(outcome: AuditOutcome) -> None:
+            event = AuditEvent(AuditEventType.STUDY_ACCESSED, actor=person(), outcome=outcome, study_uid=study_uid)
+            Ledger(database).record(event)
+
+        with closing(database.for_readers()) as readers, readers.reading() as session:
             try:
                 facts = _facts(study_detail(session, study_uid))
             except NotFound as fault:
+                looked(AuditOutcome.MINOR_FAILURE)
                 fail(str(fault))
-        Ledger(database).record(AuditEvent(AuditEventType.STUDY_ACCESSED, actor=person(), study_uid=study_uid))
+        looked(AuditOutcome.SUCCESS)  # before anything is shown: what cannot be recorded is not seen
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -125,20 +133,12 @@ def retry(
     from gateway.pipeline.retry import retry_failed
 
     settings = settings_or_exit(config)
-    with existing_database(settings):
+    with existing_database(settings, Action.RETRY, study_uid=study_uid):
         pass  # a gateway that never ran has nothing to retry, and gets no database from this
     revisions, deliveries = retry_failed(settings, actor=person(), study_uid=study_uid)
     answers.print(f"{revisions} revisions and {deliveries} deliveries are tried again", highlight=False)
 
 
-def _spool(state: "SpoolState") -> dict[str, Any]:
-    return {
-        "collector": state.collector,
-        "confirmed": state.confirmed,
-        "waiting": state.waiting,
-        "oldest_waiting": state.oldest_waiting,
-        "confirmed_at": state.confirmed_at.isoformat(timespec="seconds") if state.confirmed_at else None,
-        "failing_since": state.failing_since.isoformat(timespec="seconds") if state.failing_since else None,
 def _coverage(settings: "Settings", session: "Session") -> dict[str, Any] | None:
     """What share of the archive was verified; None where none is configured."""
     from storage.verifications import coverage
@@ -149,6 +149,14 @@ def _coverage(settings: "Settings", session: "Session") -> dict[str, Any] | None
     return coverage_facts(settings, archive, coverage(session, archive, settings.verification.window))
 
 
+def _spool(state: "SpoolState") -> dict[str, Any]:
+    return {
+        "collector": state.collector,
+        "confirmed": state.confirmed,
+        "waiting": state.waiting,
+        "oldest_waiting": state.oldest_waiting,
+        "confirmed_at": state.confirmed_at.isoformat(timespec="seconds") if state.confirmed_at else None,
+        "failing_since": state.failing_since.isoformat(timespec="seconds") if state.failing_since else None,
         "failure": state.failure,
     }
 
@@ -165,7 +173,7 @@ def _check(settings: "Settings") -> None:
     """For a health check: not C-ECHO, which an allow-list may rightly refuse to this machine."""
     from storage.overview import overview
 
-    with existing_database(settings) as database, database.reading() as session:
+    with existing_database(settings, None) as database, database.reading() as session:
         silent = [p.role for p in overview(session).processes if _age(p.beat_at) > _SILENT_AFTER]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.dicom.host, settings.dicom.host)  # noqa: S104
     try:
