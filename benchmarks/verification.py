@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset, FileDataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, generate_uid
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
+    generate_uid,
+)
 from rich.console import Console
 from rich.table import Table
 
@@ -57,7 +64,7 @@ def ct_study(folder: Path, slices: int) -> list[Path]:
     return files
 
 
-def recoded(files: list[Path], folder: Path, syntax: str) -> list[Path]:
+def recoded(files: list[Path], folder: Path, syntax: UID) -> list[Path]:
     """Copies in another transfer syntax."""
     folder.mkdir()
     made = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import FileDataset, dcmread
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless, generate_uid
+from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless, generate_uid
 
 from gateway.app import App
 from gateway.dicom.scu import send
@@ -157,7 +157,7 @@ def test_attack_image_added_as_a_report(hospital: Hospital) -> None:
 
     def disguised(dataset: FileDataset) -> None:
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = added
-        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.88.11")
 
     hospital.replace(4, disguised)
     assert hospital.attacked().named["extra"] == [added]
@@ -276,7 +276,7 @@ def test_a_report_that_a_radiologist_added_is_told_and_is_no_incident(hospital: 
     for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "SamplesPerPixel"):
         delattr(image, keyword)
     image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.11.1"
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.11.1")
     image.SeriesInstanceUID, image.Modality = generate_uid(), "PR"
     hospital.put_dataset(image)
     found = hospital.verify(hospital.victim)

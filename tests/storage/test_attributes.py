@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset, FileDataset, dcmread, dcmwrite
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from storage.attributes import CONTENT, GROUPS, attribute_digests
 
@@ -30,7 +30,7 @@ def image(**elements: object) -> FileDataset:
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
-def test_another_transfer_syntax_changes_no_group(tmp_path: Path, syntax: str) -> None:
+def test_another_transfer_syntax_changes_no_group(tmp_path: Path, syntax: UID) -> None:
     dataset = image()
     before = attribute_digests(dataset)
     dataset.file_meta.TransferSyntaxUID = syntax

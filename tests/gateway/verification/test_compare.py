@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import FileDataset, dcmread, dcmwrite
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from gateway.app import App
 from gateway.verification.checking import known_study
@@ -52,7 +52,7 @@ def test_the_files_that_were_sent_are_as_first_seen_whatever_header_their_writer
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless], ids=["ivr", "be", "rle"])
-def test_a_copy_in_another_lossless_syntax_is_re_encoded(app: App, files: list[Path], syntax: str) -> None:
+def test_a_copy_in_another_lossless_syntax_is_re_encoded(app: App, files: list[Path], syntax: UID) -> None:
     remember(app, files)
     for file in files:
         dataset = dcmread(file)
