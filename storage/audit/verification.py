@@ -89,17 +89,21 @@ def verify_range(checkpoints: Checkpoints, first: int, last: int | None = None) 
     The chain binds each record to its successors, so the inclusion of the last one that is signed proves them all.
     """
     archive, newest = checkpoints.archive, checkpoints.newest()
-    head = Head(first - 1, archive.record(first).previous_hash)
-    count, covered, breaks = 0, 0, []
+    head = Head(first - 1)
+    count, covered = 0, 0
+    breaks: list[Break] = []
     end: LedgerRecord | None = None
-    for record in archive.records(after=first - 1, last=last):
-        broken = break_after(head, record)
-        if broken is not None:
-            breaks.append(broken)
-            break
-        head, count = record.head, count + 1
-        if newest is not None and record.seq <= newest.seq:
-            end = record
+    try:
+        head = Head(first - 1, archive.record(first).previous_hash)
+        for record in archive.records(after=first - 1, last=last):
+            broken = break_after(head, record)
+            if broken is not None:
+                raise LedgerBroken(broken)
+            head, count = record.head, count + 1
+            if newest is not None and record.seq <= newest.seq:
+                end = record
+    except LedgerBroken as fault:
+        breaks.append(fault.broken)
     if not breaks and last is not None and head.seq < last:
         text = f"the ledger ends at record {head.seq}, before {last}"
         breaks.append(Break(head.seq + 1, BreakKind.TRUNCATED, text))
