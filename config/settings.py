@@ -290,6 +290,15 @@ class Verification(Section):
     archive: str | None = Field(
         None, min_length=1, description="Name of the destination that is verified by the clock; unset: none is."
     )
+    dicomweb: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+        description="Root of the archive's DICOMweb services, such as https://pacs.example/dicom-web: studies are "
+        "fetched by WADO-RS in place of C-GET. TLS as in the destination's `tls`.",
+    )
+    authorization_file: FilePath | None = Field(
+        None, description="File with the value of the Authorization header for `dicomweb`; unset: none is sent."
+    )
     studies_per_hour: Count = Field(12, ge=1, description="Studies that the timetable asks the archive for in an hour.")
     instances_per_second: Count = Field(
         20, ge=1, description="Instances that are taken from the archive in a second, whoever asks."

@@ -9,7 +9,10 @@ from typing import Protocol
 from config import Settings
 from config.settings import Destination
 from gateway.dicom.header import is_uid
-from gateway.dicom.retrieve import get_study
+from gateway.dicom.retrieve import Fetched, get_study
+from gateway.dicom.scu import Unreachable
+from gateway.dicom.tls import TlsFault, client_context
+from gateway.dicom.web import get_study_by_web
 from gateway.verification.compare import Found
 
 _LIST = "listed.json"
@@ -50,11 +53,48 @@ class DicomArchive:
     ) -> None:
         """Fetch by C-FIND and C-GET. Raises SendError."""
         got = get_study(self.destination, self.calling_ae_title, study_uid, folder, expected=expected, pace=pace)
-        keep_list(
+        _keep(folder, got)
+
+
+@dataclass(frozen=True)
+class WebArchive:
+    """A destination that answers QIDO-RS and WADO-RS."""
+
+    destination: Destination
+    url: str
+    authorization_file: Path | None
+    max_bytes: int
+
+    @property
+    def name(self) -> str:
+        return self.destination.name
+
+    def fetch(
+        self,
+        study_uid: str,
+        folder: Path,
+        *,
+        expected: Iterable[tuple[str, str]],  # noqa: ARG002 - it says itself in what form it keeps them
+        pace: Callable[[], None],
+    ) -> None:
+        """Fetch by QIDO-RS and WADO-RS. Raises SendError."""
+        try:
+            tls = client_context(self.destination.tls) if self.destination.tls is not None else None
+            file = self.authorization_file
+            authorization = file.read_text(encoding="ascii").strip() if file is not None else None
+        except (TlsFault, OSError, ValueError) as fault:
+            raise Unreachable(f"{self.name}: {fault}") from fault
+        got = get_study_by_web(
+            self.url,
+            study_uid,
             folder,
-            {each.sop_instance_uid: each.sop_class_uid for each in got.listed.values()},
-            {uid: file.name for uid, file in got.files.items()},
+            timeout=self.destination.timeout,
+            tls=tls,
+            authorization=authorization,
+            max_bytes=self.max_bytes,
+            pace=pace,
         )
+        _keep(folder, got)
 
 
 def archive_of(settings: Settings, name: str | None = None) -> Archive:
@@ -64,9 +104,19 @@ def archive_of(settings: Settings, name: str | None = None) -> Archive:
         raise NoSuchArchive("no archive is configured: set verification.archive, or name one with --destination")
     for destination in settings.destinations:
         if destination.name == wanted:
+            limits = settings.verification
+            if limits.dicomweb is not None and wanted == limits.archive:
+                return WebArchive(
+                    destination, limits.dicomweb, limits.authorization_file, settings.dicom.max_instance_bytes
+                )
             return DicomArchive(destination, settings.dicom.ae_title)
     known = ", ".join(each.name for each in settings.destinations) or "none"
     raise NoSuchArchive(f"there is no destination {wanted} in the configuration (known: {known})")
+
+
+def _keep(folder: Path, got: Fetched) -> None:
+    listed = {each.sop_instance_uid: each.sop_class_uid for each in got.listed.values()}
+    keep_list(folder, listed, {uid: file.name for uid, file in got.files.items()})
 
 
 def keep_list(folder: Path, listed: dict[str, str], files: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ A security engineer runs one by its name: `pytest tests/security/test_archive.py
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def pacs() -> Iterator[Orthanc]:
     if not Path(ORTHANC).is_file():
         pytest.skip("Orthanc is not installed (apt-get install orthanc)")
     # Without its cache: it would show what it remembers, and not what somebody did to its disk.
-    with running_orthanc(options={"MaximumStorageCacheSize": 0}) as orthanc:
+    with running_orthanc(plugins=("libOrthancDicomWeb.so",), options={"MaximumStorageCacheSize": 0}) as orthanc:
         yield orthanc
 
 
@@ -92,9 +93,23 @@ class Hospital:
 
 @pytest.fixture
 def hospital(pacs: Orthanc, tmp_path: Path) -> Iterator[Hospital]:
+    """Its archive is read by C-GET."""
+    with _hospital(pacs, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def hospital_by_web(pacs: Orthanc, tmp_path: Path) -> Iterator[Hospital]:
+    """Its archive is read by WADO-RS."""
+    with _hospital(pacs, tmp_path, dicomweb=f"{pacs.url}/dicom-web") as opened:
+        yield opened
+
+
+@contextmanager
+def _hospital(pacs: Orthanc, folder: Path, **verification: str) -> Iterator[Hospital]:
     destination = {"name": "pacs", "ae_title": pacs.ae_title, "host": pacs.host, "port": pacs.dicom_port}
-    with gateway(tmp_path, destinations=[destination], verification={"archive": "pacs"}) as app:
-        yield Hospital(app, pacs, tmp_path)
+    with gateway(folder, destinations=[destination], verification={"archive": "pacs", **verification}) as app:
+        yield Hospital(app, pacs, folder)
 
 
 def altered(found: StudyComparison) -> dict[str, tuple[str, ...]]:
@@ -282,3 +297,22 @@ def test_a_report_that_a_radiologist_added_is_told_and_is_no_incident(hospital: 
     found = hospital.verify(hospital.victim)
     assert not found.differs
     assert found.counts == {"as-first-seen": 5, "extra": 1}
+
+
+def test_attack_study_altered_and_shortened_seen_by_wado_rs(hospital_by_web: Hospital) -> None:
+    hospital = hospital_by_web
+    assert hospital.quiet(hospital.victim).counts == {"as-first-seen": 5}
+    hospital.put_dataset(edited(hospital.files[2], (20, 24, 30, 40)))
+    hospital.remove(hospital.uid(0))
+    found = hospital.attacked()
+    assert found.counts == {"as-first-seen": 3, "altered": 1, "missing": 1}
+    assert altered(found) == {hospital.uid(2): ("pixels",)}
+
+
+def test_an_archive_that_recodes_without_loss_stays_quiet_by_wado_rs(hospital_by_web: Hospital) -> None:
+    hospital = hospital_by_web
+    for file in hospital.files:
+        dataset = dcmread(file)
+        dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
+        hospital.put_dataset(dataset)
+    assert hospital.quiet(hospital.victim).counts == {"re-encoded": 5}
