@@ -98,7 +98,8 @@ def verify_range(checkpoints: Checkpoints, first: int, last: int | None = None) 
         for record in archive.records(after=first - 1, last=last):
             broken = break_after(head, record)
             if broken is not None:
-                raise LedgerBroken(broken)
+                breaks.append(broken)
+                break
             head, count = record.head, count + 1
             if newest is not None and record.seq <= newest.seq:
                 end = record
