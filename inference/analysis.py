@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from inference.errors import GeometryError, InferenceError, NotDicom, NotOneStud
 from inference.findings import Finding, Observation, SeriesAnalysis, Severity, StudyAnalysis, classes_of
 from inference.instances import Instance, read_instance
 from inference.linking import Region
-from inference.provenance import StudyFacts, Trust, observe, prove
+from inference.provenance import Baseline, StudyFacts, Trust, observe, observe_pixels, prove
 from inference.verdict import Evidence, Unanalysed
 from inference.volume import Series, SourceSlice, Stack, Volume, group_series, load_volume
 from models.card import ModelCard
@@ -63,6 +63,7 @@ class Given:
     observations: tuple[Observation, ...]
     trust: Trust
     notes: tuple[str, ...] = ()
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
 
 
 def analyse_study(
@@ -76,6 +77,7 @@ def analyse_study(
     time_limit: float = _TIME_LIMIT,
     observations: Sequence[Observation] = (),
     trust: Trust | None = None,
+    baselines: Mapping[str, Baseline] | None = None,
     study_uid: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> StudyAnalysis:
@@ -83,8 +85,9 @@ def analyse_study(
 
     `models` are registry names or detectors. `observations` are the caller's own, for example what the store knows
     about digests; an incident keeps the verdict from CLEAR. `trust` says whose signatures count and what came first
-    from where; without it nothing is proven, and no study is VERIFIED. `study_uid` names the study when no file can be
-    read. Whatever is wrong with an instance becomes a reason; no fault of the input is raised.
+    from where; without it nothing is proven, and no study is VERIFIED. `baselines` say what each device always does, by
+    `Origin.device`. `study_uid` names the study when no file can be read. Whatever is wrong with an instance becomes a
+    reason; no fault of the input is raised.
 
     Raises NotOneStudy when the files belong to several studies, DeviceUnavailable when `device` is not here, and
     models.errors.ModelsError when a model is unknown or its weights are not those of its card.
@@ -97,7 +100,7 @@ def analyse_study(
         raise NotOneStudy(f"files of {len(uids)} studies in one analysis ({', '.join(uids[:3])} …); analyse each apart")
     limits = Limits(batch, max_voxels, started + time_limit, progress)
     gaps = [Unanalysed(str(fault)) for _, fault in unreadable]
-    given = Given(tuple(observations), trust or Trust())
+    given = Given(tuple(observations), trust or Trust(), baselines=baselines or {})
     return _analyse(uids[0] if uids else "", instances, gaps, detectors, limits, given, started)
 
 
@@ -153,6 +156,7 @@ class _Findings:
     scores: list[float] = field(default_factory=list)
     volumes: list["_Analysed"] = field(default_factory=list)
     unanalysed: list[Unanalysed] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +195,7 @@ def _analyse(
     found = _Findings(unanalysed=list(gaps))
     unique, incidents = _without_doubles(instances)
     stacks = _stacks(group_series(unique), found)
-    facts = StudyFacts(tuple(unique), tuple(stacks))
+    facts = StudyFacts(tuple(unique), tuple(stacks), given.baselines)
     total = sum(stack.shape[0] for stack in stacks)
     done = 0
     for stack in stacks:
@@ -209,7 +213,7 @@ def _analyse(
     cards = [detector.card for detector in detectors]
     findings, left_out, series = _labelled(found.volumes)
     signatures, proof = prove(unique, given.trust)
-    all_observations = (*given.observations, *incidents, *signatures, *observe(facts))
+    all_observations = (*given.observations, *incidents, *signatures, *observe(facts), *found.observations)
     decision = verdict.decide(
         Evidence(
             scores=found.scores,
@@ -285,12 +289,14 @@ def _look_at(
     if not covering:
         reason = coverages[0][1].reasons[0] if coverages else "no model is configured"
         found.unanalysed.append(Unanalysed(_of_series(stack, reason), counts=not (is_localiser(stack))))
+        _observe_only(stack, limits, found, done, total)
         return
     loaded = load_volume(stack, max_voxels=limits.max_voxels, after_each=lambda: limits.tick("read", done, total))
     found.unanalysed += [Unanalysed(str(fault)) for _, fault in loaded.unreadable]
     volume = loaded.volume
     if volume is None:
         return
+    found.observations += observe_pixels(volume)
     if float(np.ptp(volume.voxels)) == 0:
         raise InferenceError("every pixel has the same value; there is nothing to look at")
     answers: list[tuple[ModelCard, Detection]] = []
@@ -311,6 +317,20 @@ def _look_at(
     score, analysed = _linked(volume, cards, detections)
     found.scores.append(score)
     found.volumes.append(analysed)
+
+
+def _observe_only(stack: Stack, limits: Limits, found: _Findings, done: int, total: int) -> None:
+    """Provenance needs no model: pixels that none covers are looked at too; what cannot be decoded is no gap here."""
+    try:
+        volume = load_volume(
+            stack, max_voxels=limits.max_voxels, after_each=lambda: limits.tick("read", done, total)
+        ).volume
+        if volume is not None:
+            found.observations += observe_pixels(volume)
+    except TimeLimitExceeded:
+        raise
+    except (InferenceError, MemoryError):
+        return
 
 
 def _linked(volume: Volume, cards: Sequence[ModelCard], detections: Sequence[Detection]) -> tuple[float, _Analysed]:

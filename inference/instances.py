@@ -9,7 +9,7 @@ import math
 import warnings
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from inference.errors import DamagedFile, IncompleteHeader, NotDicom, TooLarge
+from inference.origins import Origin, origin_of
 
 # pydicom logs the values that it stumbles over, patients' names among them, and the tracebacks of decoders: neither is
 # for a log, and our errors say the same in words.
@@ -80,6 +81,7 @@ class Instance:
     bits: tuple[int, int, int, bool]
     number: int | None
     frames: tuple[Frame, ...]
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def name(self) -> str:
@@ -208,6 +210,7 @@ def _instance(file: Path, dataset: Dataset) -> Instance:
         ),
         number=_integer(dataset, "InstanceNumber"),
         frames=_frames(dataset, frames) if is_image else (),
+        origin=origin_of(dataset),
     )
 
 

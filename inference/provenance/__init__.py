@@ -1,11 +1,25 @@
-"""Facts about where images come from: rules that look at headers and, later, at digests and signatures.
+"""Facts about where images come from: headers, pixels, signatures and digests, and what a device always does.
 
-A rule is a small function registered with `@rule`; it sees the whole study and yields observations. A new rule is a new
-function; a new kind of evidence is a new file that `observe` imports.
+A rule is a small function registered with `@rule` (it sees the whole study) or `@pixel_rule` (it sees one decoded
+stack), and yields observations. A new rule is a new function; a new idea is a new file that `rules._register` names.
+What each one means, and how often it is wrong, stands in docs/provenance.md.
 """
 
+from inference.provenance.baseline import Baseline, by_device
 from inference.provenance.proof import prove
-from inference.provenance.rules import StudyFacts, observe, rule
+from inference.provenance.rules import StudyFacts, observe, observe_pixels, pixel_rule, rule
 from inference.provenance.trust import Proof, Trust, load_authorities
 
-__all__ = ["Proof", "StudyFacts", "Trust", "load_authorities", "observe", "prove", "rule"]
+__all__ = [
+    "Baseline",
+    "Proof",
+    "StudyFacts",
+    "Trust",
+    "by_device",
+    "load_authorities",
+    "observe",
+    "observe_pixels",
+    "pixel_rule",
+    "prove",
+    "rule",
+]
