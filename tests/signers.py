@@ -3,6 +3,7 @@
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -36,19 +37,34 @@ def authority(folder: Path, name: str = "Authority") -> Signatory:
 
 
 def signer(
-    folder: Path, by: Signatory, name: str = "CT 1", *, begins: int = -30, days: int = 365, bits: int = 2048
+    folder: Path,
+    by: Signatory,
+    name: str = "CT 1",
+    *,
+    begins: int = -30,
+    days: int = 365,
+    bits: int = 2048,
+    address: str = "",
 ) -> Signatory:
-    """Somebody to whom `by` issued a certificate, valid for `days` from `begins` days from now."""
-    return _issued(folder, name, by, begins=begins, days=days, is_authority=False, bits=bits)
+    """Somebody to whom `by` issued a certificate, valid for `days` from `begins` days from now; `address` for TLS."""
+    return _issued(folder, name, by, begins=begins, days=days, is_authority=False, bits=bits, address=address)
 
 
 def _issued(
-    folder: Path, name: str, by: Signatory | None, *, begins: int, days: int, is_authority: bool, bits: int = 2048
+    folder: Path,
+    name: str,
+    by: Signatory | None,
+    *,
+    begins: int,
+    days: int,
+    is_authority: bool,
+    bits: int = 2048,
+    address: str = "",
 ) -> Signatory:
     key = rsa.generate_private_key(65537, bits)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     start = datetime.now(UTC) + timedelta(days=begins)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(by.x509.subject if by else subject)
@@ -57,8 +73,11 @@ def _issued(
         .not_valid_before(start)
         .not_valid_after(start + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-        .sign(by.key if by else key, hashes.SHA256())
     )
+    if address:
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
+        builder = builder.add_extension(names, critical=False)
+    certificate = builder.sign(by.key if by else key, hashes.SHA256())
     folder.mkdir(parents=True, exist_ok=True)
     pair = folder / f"{name}.pem", folder / f"{name}.key"
     pair[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))

@@ -20,7 +20,7 @@ from storage.audit.ledger import Head, append
 
 log = structlog.get_logger(__name__)
 
-COLLECTOR = "alerts"
+COLLECTOR = "alerts:webhook"  # no name that a syslog collector can have
 ACTOR = role_actor("timetable")
 _PAGE = 500
 _LONGEST_REASON = 200

@@ -1,6 +1,7 @@
 """`scanwarden audit`: read the ledger, and verify that nobody changed it. Looking is itself recorded."""
 
 import json
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -151,10 +152,12 @@ def list_records(
 
     since = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
     with existing_database(settings_or_exit(config), Action.READ_LEDGER) as database:
-        ledger = Ledger(database)
-        records = ledger.list(since=since, event=event, study_uid=study, limit=limit)
+        with closing(database.for_readers()) as readers:
+            records = Ledger(readers).list(since=since, event=event, study_uid=study, limit=limit)
         used = {"records": len(records)}
-        ledger.record(AuditEvent(AuditEventType.AUDIT_LOG_USED, actor=person(), study_uid=study, details=used))
+        Ledger(database).record(
+            AuditEvent(AuditEventType.AUDIT_LOG_USED, actor=person(), study_uid=study, details=used)
+        )
     _print_records(records, as_json=as_json)
 
 
@@ -174,7 +177,7 @@ def search(
     """Find records by what they say, in the database and in sealed segments; oldest first."""
     from collections import deque
 
-    from storage import AuditEvent, AuditEventType
+    from storage import AuditEvent, AuditEventType, Ledger
     from storage.audit.checkpoints import open_archive
     from storage.audit.search import Selection
     from storage.audit.search import search as search_archive
@@ -190,9 +193,9 @@ def search(
         failures=failures,
     )
     with existing_database(settings, Action.READ_LEDGER) as database:
-        archive = open_archive(settings, database)
-        records = list(deque(search_archive(archive, selection), maxlen=limit))
-        archive.ledger.record(
+        with closing(database.for_readers()) as readers:
+            records = list(deque(search_archive(open_archive(settings, readers), selection), maxlen=limit))
+        Ledger(database).record(
             AuditEvent(
                 AuditEventType.AUDIT_LOG_USED,
                 actor=person(),

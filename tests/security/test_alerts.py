@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from gateway.alerts import (
     AlertSender,
     AlertSeverity,
     ForgedAlert,
-    NotDelivered,
     ReplayedAlert,
     Webhook,
     alert_sender,
@@ -23,7 +23,8 @@ from gateway.alerts import (
     signed_headers,
 )
 from storage import AuditEvent, AuditEventType, AuditOutcome, Database, Ledger
-from storage.audit import spool
+from storage.tables import SpoolCursor
+from tests.signers import Signatory, authority, signer
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 
@@ -31,7 +32,8 @@ SECRET = b"0123456789abcdef0123456789abcdef"
 class Receiver:
     """A real HTTP server that can be taken down and put up again on its port."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Signatory | None = None) -> None:
+        self.certificate = certificate
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.status = 204
         self.location = ""
@@ -54,6 +56,11 @@ class Receiver:
             def log_message(self, *_arguments: object) -> None: ...
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        if self.certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate.certificate, self.certificate.private_key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self._server.handle_error = lambda *_request: None  # type: ignore[method-assign]  # who rejects us is meant to
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -65,7 +72,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/alerts?site=1"
+        return f"http{'s' if self.certificate else ''}://127.0.0.1:{self.port}/alerts?site=1"
 
     @property
     def bodies(self) -> list[dict[str, object]]:
@@ -247,7 +254,7 @@ def test_attack_ledger_rewritten_to_silence_alerts(database: Database, sender: A
     first = incident(database)
     sender()
     with database.transaction() as session:
-        row = session.get_one(spool.SpoolCursor, "alerts")
+        row = session.get_one(SpoolCursor, "alerts:webhook")
         row.seq, row.hash = first + 1000, "f" * 64
     second = incident(database, 2)
     sender()
@@ -278,9 +285,18 @@ def test_no_patient_data_leaves(database: Database, sender: AlertSender, receive
     }  # fmt: skip
 
 
-def test_a_webhook_over_tls_trusts_only_the_authorities_given(tmp_path: Path) -> None:
-    with pytest.raises(NotDelivered):
-        Webhook("https://127.0.0.1:9/", timeout=1).post(b"{}", {})
+def test_attack_receiver_with_a_certificate_of_somebody_else(database: Database, tmp_path: Path) -> None:
+    """Over TLS the receiver has to show that it is the one that was configured, before it gets a byte."""
+    trusted, stranger = authority(tmp_path / "trusted"), authority(tmp_path / "stranger")
+    real = Receiver(signer(tmp_path / "trusted", trusted, "127.0.0.1", address="127.0.0.1"))
+    false = Receiver(signer(tmp_path / "stranger", stranger, "127.0.0.1", address="127.0.0.1"))
+    seq = incident(database)
+    for receiver in (false, real):
+        receiver.up()
+        webhook = Webhook(receiver.url, timeout=2, authorities=trusted.certificate)
+        AlertSender(database, webhook, SECRET, installation="SCANWARDEN")()
+        receiver.down()
+    assert (false.seqs, real.seqs) == ([], [seq])
 
 
 def test_the_settings_make_the_sender(tmp_path: Path, database: Database, receiver: Receiver) -> None:
