@@ -199,7 +199,26 @@ def _retention(notes: Notes, settings: Settings) -> None:
 
 
 def _verification(notes: Notes, settings: Settings) -> None:
-    archive = settings.verification.archive
+    chosen = settings.verification
+    archive = chosen.archive
+    if (chosen.move_port is None) != (chosen.move_ae_title is None):
+        absent = "move_port" if chosen.move_port is None else "move_ae_title"
+        notes.fault(
+            ("verification", absent),
+            None,
+            "is missing: C-MOVE needs an AE title and a port",
+            "give both, or neither",
+            ("verification", "move_ae_title"),
+        )
+    elif chosen.move_port == settings.dicom.port or chosen.move_ae_title == settings.dicom.ae_title:
+        notes.fault(
+            ("verification", "move_port"),
+            chosen.move_port,
+            "is where we receive studies: what is verified would be taken for new",
+            "give C-MOVE a port and an AE title of its own",
+            ("dicom", "port"),
+            ("dicom", "ae_title"),
+        )
     names = [destination.name for destination in settings.destinations]
     if archive is not None and archive not in names:
         notes.fault(

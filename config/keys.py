@@ -139,10 +139,11 @@ def in_words(annotation: Any, metadata: list[Any]) -> str:
         return f"a list{least}: {what}" if " " in what and what != "groups of keys" else f"a list of {what}{least}"
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(str(choice) for choice in get_args(annotation))
+    words = next((mark.words for mark in metadata if isinstance(mark, Form)), None)
     pattern = next((mark.pattern for mark in metadata if getattr(mark, "pattern", None)), None)
-    if pattern:
+    if pattern and words is None:
         return "1 to 32 lower-case letters, digits, _ or -, beginning with a letter or digit"
-    words = next((mark.words for mark in metadata if isinstance(mark, Form)), None) or _plain(annotation)
+    words = words or _plain(annotation)
     return words + (_bounds(metadata) if annotation in (int, float) else "")
 
 

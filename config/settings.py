@@ -29,6 +29,7 @@ from config.values import (
     PositiveSeconds,
     Seconds,
     Share,
+    WebRoot,
 )
 
 ENVIRONMENT_PREFIX = "SCANWARDEN_"
@@ -290,14 +291,21 @@ class Verification(Section):
     archive: str | None = Field(
         None, min_length=1, description="Name of the destination that is verified by the clock; unset: none is."
     )
-    dicomweb: str | None = Field(
+    dicomweb: WebRoot | None = Field(
         None,
-        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
         description="Root of the archive's DICOMweb services, such as https://pacs.example/dicom-web: studies are "
         "fetched by WADO-RS in place of C-GET. TLS as in the destination's `tls`.",
     )
     authorization_file: FilePath | None = Field(
         None, description="File with the value of the Authorization header for `dicomweb`; unset: none is sent."
+    )
+    move_ae_title: AeTitle | None = Field(
+        None,
+        description="AE title by which the archive knows `move_port`: studies are fetched by C-MOVE to that port, in "
+        "place of C-GET. It must not be `dicom.ae_title`.",
+    )
+    move_port: Port | None = Field(
+        None, description="TCP port that is open while the archive sends by C-MOVE; at `dicom.host`, with `dicom.tls`."
     )
     studies_per_hour: Count = Field(12, ge=1, description="Studies that the timetable asks the archive for in an hour.")
     instances_per_second: Count = Field(

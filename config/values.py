@@ -66,6 +66,11 @@ Host = Annotated[
     AfterValidator(_host),
     Form("a host name or an address, without port and brackets, such as pacs.example or ::1"),
 ]
+WebRoot = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"),
+    Form("the root of a web service, without user, query and fragment, such as https://pacs.example/dicom-web"),
+]
 FilePath = Annotated[Path, Form("the path of a file")]
 FolderPath = Annotated[Path, Form("the path of a folder")]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -67,8 +67,6 @@ class Fetched:
     """By SOP Instance UID."""
     files: dict[str, Path] = field(default_factory=dict)
     """By SOP Instance UID; an object that is listed and not here was not sent."""
-    failed: int = 0
-    """Sub-operations that the archive says have failed."""
 
 
 def find_instances(destination: Destination, calling_ae_title: str, study_uid: str) -> dict[str, Listed]:
@@ -114,7 +112,7 @@ def get_study(
     def keep(event: evt.Event) -> int:
         pace()
         try:
-            uid, path = _write(event, folder)
+            uid, path = write_instance(event, folder)
         except (OSError, ValueError, TypeError):
             return _CANNOT_STORE
         fetched.files[uid] = path
@@ -140,16 +138,21 @@ def _get(
         query = Dataset()
         query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", study_uid
         last = None
-        with _in_our_words(destination):
+        with in_our_words(destination):
             for status, _ in association.send_c_get(query, GET):
                 last = status
+    final_status(destination, "C-GET", last, fetched)
+
+
+def final_status(destination: Destination, request: str, last: Dataset | None, fetched: Fetched) -> None:
+    """What the last answer to a C-GET or C-MOVE means (PS3.4 C.4.3.1.4). Raises SendError when nothing came of it."""
     if last is None or "Status" not in last:
-        raise ConnectionBroken(f"{destination.name} ended the association or gave no answer to C-GET; look at its log")
-    fetched.failed = int(last.get("NumberOfFailedSuboperations", 0) or 0)
+        text = f"{destination.name} ended the association or gave no answer to {request}"
+        raise ConnectionBroken(f"{text}; look at its log")
     code = int(last.Status)
     # What came is compared, whatever the end: an object that the archive cannot send must not hide the others.
     if code not in (0x0000, 0xB000) and not fetched.files:
-        raise Refused(f"{destination.name} answers C-GET with status 0x{code:04X}; look at its log", code)
+        raise Refused(f"{destination.name} answers {request} with status 0x{code:04X}; look at its log", code)
 
 
 def _query(
@@ -164,7 +167,7 @@ def _query(
     if level == "IMAGE":
         query.SOPInstanceUID = query.SOPClassUID = ""
     answers = []
-    with _in_our_words(destination):
+    with in_our_words(destination):
         for status, identifier in send_c_find(query, FIND):
             if "Status" not in status:
                 raise ConnectionBroken(f"{destination.name} gave no answer to C-FIND; look at its log")
@@ -176,8 +179,8 @@ def _query(
     return answers
 
 
-def _write(event: evt.Event, folder: Path) -> tuple[str, Path]:
-    """The object as it came, under a name that no peer chose. Raises ValueError when its UID is none."""
+def write_instance(event: evt.Event, folder: Path) -> tuple[str, Path]:
+    """Keep an object as it came, under a name that no peer chose. Raises ValueError, TypeError or OSError."""
     request = event.request
     if not isinstance(request, C_STORE) or request.DataSet is None:
         raise TypeError("no C-STORE with a data set")
@@ -192,7 +195,7 @@ def _write(event: evt.Event, folder: Path) -> tuple[str, Path]:
 
 
 @contextmanager
-def _in_our_words(destination: Destination) -> Iterator[None]:
+def in_our_words(destination: Destination) -> Iterator[None]:
     """Turns what pynetdicom raises for an association that is gone into a SendError."""
     try:
         yield

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 from config import Settings
-from config.settings import Destination
+from config.settings import Destination, Tls
 from gateway.dicom.header import is_uid
+from gateway.dicom.move import MoveTarget, move_study
 from gateway.dicom.retrieve import Fetched, get_study
 from gateway.dicom.scu import Unreachable
-from gateway.dicom.tls import TlsFault, client_context
+from gateway.dicom.tls import TlsFault, client_context, server_context
 from gateway.dicom.web import get_study_by_web
 from gateway.verification.compare import Found
 
@@ -54,6 +55,38 @@ class DicomArchive:
         """Fetch by C-FIND and C-GET. Raises SendError."""
         got = get_study(self.destination, self.calling_ae_title, study_uid, folder, expected=expected, pace=pace)
         _keep(folder, got)
+
+
+@dataclass(frozen=True)
+class MovingArchive:
+    """A destination that answers C-FIND and C-MOVE."""
+
+    destination: Destination
+    calling_ae_title: str
+    ae_title: str
+    host: str
+    port: int
+    tls: Tls | None
+
+    @property
+    def name(self) -> str:
+        return self.destination.name
+
+    def fetch(
+        self,
+        study_uid: str,
+        folder: Path,
+        *,
+        expected: Iterable[tuple[str, str]],  # noqa: ARG002 - our port takes every form
+        pace: Callable[[], None],
+    ) -> None:
+        """Fetch by C-FIND and C-MOVE. Raises SendError."""
+        try:
+            tls = server_context(self.tls) if self.tls is not None else None
+        except TlsFault as fault:
+            raise Unreachable(f"{self.name}: {fault}") from fault
+        target = MoveTarget(self.ae_title, self.host, self.port, tls)
+        _keep(folder, move_study(self.destination, self.calling_ae_title, study_uid, folder, target, pace=pace))
 
 
 @dataclass(frozen=True)
@@ -108,6 +141,11 @@ def archive_of(settings: Settings, name: str | None = None) -> Archive:
             if limits.dicomweb is not None and wanted == limits.archive:
                 return WebArchive(
                     destination, limits.dicomweb, limits.authorization_file, settings.dicom.max_instance_bytes
+                )
+            if limits.move_ae_title is not None and limits.move_port is not None and wanted == limits.archive:
+                ours = settings.dicom
+                return MovingArchive(
+                    destination, ours.ae_title, limits.move_ae_title, ours.host, limits.move_port, ours.tls
                 )
             return DicomArchive(destination, settings.dicom.ae_title)
     known = ", ".join(each.name for each in settings.destinations) or "none"

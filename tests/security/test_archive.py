@@ -17,10 +17,13 @@ from gateway.verification.archive import archive_of
 from gateway.verification.checking import Checker
 from gateway.verification.compare import State, StudyComparison
 from storage import AuditEventType
+from storage.overview import overview
+from tests.gateway.dicom.conftest import free_port
 from tests.peers import ORTHANC, Orthanc, running_orthanc
 from tests.remembered import edited, gateway, phantom, receive, remember
 
 pytestmark = pytest.mark.peers
+MOVE_AE_TITLE, MOVE_PORT = "VERIFY", free_port()
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,9 @@ def pacs() -> Iterator[Orthanc]:
     if not Path(ORTHANC).is_file():
         pytest.skip("Orthanc is not installed (apt-get install orthanc)")
     # Without its cache: it would show what it remembers, and not what somebody did to its disk.
-    with running_orthanc(plugins=("libOrthancDicomWeb.so",), options={"MaximumStorageCacheSize": 0}) as orthanc:
+    options = {"MaximumStorageCacheSize": 0, "DicomAlwaysAllowMove": True}
+    modalities = {"verify": (MOVE_AE_TITLE, "127.0.0.1", MOVE_PORT)}
+    with running_orthanc(plugins=("libOrthancDicomWeb.so",), modalities=modalities, options=options) as orthanc:
         yield orthanc
 
 
@@ -105,8 +110,15 @@ def hospital_by_web(pacs: Orthanc, tmp_path: Path) -> Iterator[Hospital]:
         yield opened
 
 
+@pytest.fixture
+def hospital_by_move(pacs: Orthanc, tmp_path: Path) -> Iterator[Hospital]:
+    """Its archive is read by C-MOVE."""
+    with _hospital(pacs, tmp_path, move_ae_title=MOVE_AE_TITLE, move_port=MOVE_PORT) as opened:
+        yield opened
+
+
 @contextmanager
-def _hospital(pacs: Orthanc, folder: Path, **verification: str) -> Iterator[Hospital]:
+def _hospital(pacs: Orthanc, folder: Path, **verification: str | int) -> Iterator[Hospital]:
     destination = {"name": "pacs", "ae_title": pacs.ae_title, "host": pacs.host, "port": pacs.dicom_port}
     with gateway(folder, destinations=[destination], verification={"archive": "pacs", **verification}) as app:
         yield Hospital(app, pacs, folder)
@@ -316,3 +328,28 @@ def test_an_archive_that_recodes_without_loss_stays_quiet_by_wado_rs(hospital_by
         dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
         hospital.put_dataset(dataset)
     assert hospital.quiet(hospital.victim).counts == {"re-encoded": 5}
+
+
+def test_attack_study_altered_and_extended_seen_by_c_move(hospital_by_move: Hospital) -> None:
+    hospital = hospital_by_move
+    assert hospital.quiet(hospital.victim).counts == {"as-first-seen": 5}
+    hospital.put_dataset(edited(hospital.files[2], (20, 24, 30, 40)))
+
+    def under_another_uid(dataset: FileDataset) -> None:
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+
+    hospital.replace(4, under_another_uid)
+    found = hospital.attacked()
+    assert found.counts == {"as-first-seen": 4, "altered": 1, "extra": 1}
+    assert altered(found) == {hospital.uid(2): ("pixels",)}
+
+
+def test_what_is_fetched_by_c_move_never_becomes_a_study_of_the_gateway(hospital_by_move: Hospital) -> None:
+    hospital = hospital_by_move
+    with hospital.app.database.reading() as session:
+        before = overview(session)
+    hospital.quiet(hospital.victim)
+    with hospital.app.database.reading() as session:
+        after = overview(session)
+    assert (after.instances, after.revisions) == (before.instances, before.revisions)
+    assert list((hospital.app.store.root / "drafts").iterdir()) == []
