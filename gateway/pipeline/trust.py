@@ -29,6 +29,7 @@ def trust_in(settings: Settings, store: InstanceStore, instances: Sequence[Insta
         authorities=load_authorities(authorities) if authorities is not None else (),
         must_sign=frozenset(must_sign),
         first_seen=frozenset(first_seen),
+        received={instance.sop_instance_uid: instance.received_at for instance in instances},
     )
 
 

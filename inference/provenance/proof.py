@@ -24,7 +24,10 @@ _RULES = {
 def prove(instances: Sequence[Instance], trust: Trust) -> tuple[tuple[Observation, ...], Proof]:
     """Check every instance of a study; what was seen, and how many instances are proven."""
     checks = {
-        instance.sop_instance_uid: check_file(instance.file, trust.authorities, trust.at) for instance in instances
+        instance.sop_instance_uid: check_file(
+            instance.file, trust.authorities, trust.received.get(instance.sop_instance_uid, trust.at)
+        )
+        for instance in instances
     }
     signed = {uid for uid, found in checks.items() if _is_proven(found)}
     known = set(checks)

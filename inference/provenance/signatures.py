@@ -1,8 +1,9 @@
 """Digital signatures of one instance: what they cover, whether they fit, and who made them (PS3.15 Annex C).
 
 A signature proves something only when its MAC fits the elements as they stand, its algorithm is not weak, its
-certificate was issued by an authority of the site and is valid now, and it covers what makes the image. The moment of
-signing is the signer's own word, so an expired certificate proves nothing, whenever it is said to have been used.
+certificate was issued by an authority of the site and was valid when the image arrived, and it covers what makes the
+image. The moment of signing is the signer's own word, so an expired certificate proves nothing, whenever it is said to
+have been used.
 """
 
 import hashlib

@@ -3,6 +3,7 @@
 This room has no database and no settings, so the caller says it (`gateway/pipeline/trust.py` for the service).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,13 +22,15 @@ class Trust:
     """`must_sign` and `first_seen` hold SOP Instance UIDs.
 
     `must_sign`: they came from a source that signs everything it makes. `first_seen`: the file that is analysed is, to
-    the byte, the one that came first, and it came from a source that the site trusts. `at`: the moment at which
-    certificates have to be valid.
+    the byte, the one that came first, and it came from a source that the site trusts. Certificates have to be
+    valid when the instance arrived, by `received`, or else `at`: not by the moment of signing, which the signer says,
+    nor by that of a later analysis, which would find fault with what was in order.
     """
 
     authorities: tuple[Certificate, ...] = ()
     must_sign: frozenset[str] = frozenset()
     first_seen: frozenset[str] = frozenset()
+    received: Mapping[str, datetime] = field(default_factory=dict)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 

@@ -4,7 +4,7 @@ The images are signed by DCMTK's dcmsign, so that two implementations have to ag
 """
 
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from gateway.results import build_evidence
+from gateway.results import RevisionContext, build_evidence
 from gateway.results.profiles import ORTHANC
 from gateway.results.signing import CannotSign, load_signer
 from inference.analysis import analyse_study
@@ -383,6 +383,26 @@ def test_a_study_is_verified_only_when_all_is_proven_and_the_pixels_show_nothing
     assert _verdict(head_study, trust, quiet).verdict is Verdict.REVIEW
     rewritten(head_study[1], paint)
     assert _verdict(head_study, trust_in(hospital), quiet).verdict is Verdict.REVIEW
+
+
+def test_the_report_tells_provenance_and_pixels_apart(
+    head_study: list[Path], hospital: Signatory, tmp_path: Path
+) -> None:
+    verified = _verdict(head_study, trust_in(hospital), KnownCube())
+    context = RevisionContext(verified.study_uid, 1, "ab" * 32, tuple(head_study), datetime.now(UTC).astimezone())
+    report = dcmread(build_evidence(verified, context, ORTHANC, tmp_path / "out")[-1].path)
+    texts = [str(item.TextValue) for item in _items(report) if item.ValueType == "TEXT"]
+    assert any(text.startswith("provenance: 6 of 6 instances proven (6 as a trusted signer") for text in texts)
+    assert any(text.startswith("pixels: no sign of an added or removed tumour") for text in texts)
+    assert any(text.endswith("[signature-valid]") for text in texts)
+    codes = [item.ConceptCodeSequence[0].CodeValue for item in _items(report) if item.ValueType == "CODE"]
+    assert "SW-201" in codes
+
+
+def _items(node: Dataset) -> Iterator[Dataset]:
+    for item in node.get("ContentSequence", ()):
+        yield item
+        yield from _items(item)
 
 
 def test_first_seen_at_a_trusted_source_proves_what_no_signature_does(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from gateway.app import App, build, prepare
 from gateway.pipeline import analysing
 from gateway.pipeline.analysing import Analyst
 from gateway.pipeline.trust import trust_in
+from inference.instances import read_instance
+from inference.provenance import prove
 from inference.provenance.mac import MAC_PARAMETERS, SIGNATURES
 from storage import AuditEventType, open_database
 from storage.analyses import analysis_of
@@ -88,7 +92,7 @@ def arrive(app: App, files: Sequence[Path], source: tuple[str, str]) -> int:
         receive(
             app.store, app.database, str(dataset.SOPInstanceUID), file.read_bytes(),
             study_uid=str(dataset.StudyInstanceUID), series_uid=str(dataset.SeriesInstanceUID),
-            source_ae=source[0], source_address=source[1],
+            source_ae=source[0], source_address=source[1], received_at=datetime.now(UTC),
         )  # fmt: skip
     with app.database.transaction() as session:
         number = max(revision.id for revision in session.query(Revision))
@@ -182,6 +186,18 @@ def test_attack_name_of_a_trusted_source_from_another_address(
 ) -> None:
     """Reception refuses it; even if a row said so, an address that the source does not have proves nothing."""
     assert verdict(arrive(app, [stripped(file) for file in images], ("CT2", "10.9.9.9"))) == "CLEAR"
+
+
+def test_a_certificate_that_ends_after_the_images_arrived_raises_no_alarm_later(app: App, images: list[Path]) -> None:
+    """A late instance opens a revision years on: what was in order when it came is in order still."""
+    revision = arrive(app, images, SCANNER)
+    with app.database.reading() as session:
+        instances = revision_contents(session, revision).instances
+        trust = trust_in(app.settings, app.store, instances)
+        files = [read_instance(app.store.locate(instance.path)) for instance in instances]
+    years_on = replace(trust, at=datetime.now(UTC) + timedelta(days=3000))
+    assert prove(files, years_on)[1].is_complete
+    assert not prove(files, replace(years_on, received={}))[1].is_complete
 
 
 def test_incidents_are_written_with_the_verdict_and_once(
