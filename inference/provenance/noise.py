@@ -102,23 +102,22 @@ def _coherence(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _pairs(code: NDArray[np.uint8], place: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of patches that are alike and far enough apart, the most alike first."""
-    tables, width = (16, 16) if len(code) < _MANY else (7, 20)
+    tables = 16 if len(code) < _MANY else 7
     ones, others, distances = [], [], []
-    wide = np.unpackbits(code, axis=1)
     # As words, so that a comparison of all signs is a few operations.
     words = np.zeros((len(code), -(-_BITS // 64) * 8), np.uint8)
     words[:, : code.shape[1]] = code
     signs = words.view(np.uint64)
     for table in range(tables):
-        start = table * ((_BITS - width) // (tables - 1))
-        key = np.zeros(len(code), np.int32)
-        for bit in range(width):
-            key |= wide[:, start + bit].astype(np.int32) << bit
+        key = _keys(code, table * (code.shape[1] - 3) // (tables - 1))
         order = np.argsort(key, kind="stable")
         ordered = key[order]
         total = 0
-        for step in range(1, min(_CROWD, len(code))):
-            same = np.flatnonzero(ordered[step:] == ordered[:-step])
+        same = np.arange(len(code))
+        for step in range(1, _CROWD):
+            # Who equals the one `step` further on also equals all between: only those are asked again.
+            same = same[same < len(code) - step]
+            same = same[ordered[same] == ordered[same + step]]
             total += len(same)
             if not len(same) or total > _PAIRS:
                 break
@@ -136,6 +135,12 @@ def _pairs(code: NDArray[np.uint8], place: NDArray[np.int32]) -> tuple[NDArray[n
     _, first = np.unique(one * len(code) + other, return_index=True)
     first = first[np.argsort(distance[first], kind="stable")][:_MOST]
     return one[first], other[first]
+
+
+def _keys(code: NDArray[np.uint8], start: int) -> NDArray[np.integer]:
+    """16 signs from the byte `start` on, 20 where there are many patches."""
+    key = code[:, start].astype(np.uint16) << 8 | code[:, start + 1]
+    return key if len(code) < _MANY else key.astype(np.int32) << 4 | code[:, start + 2] >> 4
 
 
 def _grown(residuals: NDArray[np.int8], ones: NDArray[np.int32], others: NDArray[np.int32], least: float) -> list[Copy]:
