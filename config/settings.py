@@ -275,6 +275,11 @@ class Audit(Section):
         description="Append-only files that get every checkpoint, beside `ledger/checkpoints.jsonl` under "
         "`store.root`; best where the database's administrator cannot write.",
     )
+    trusted_keys: tuple[FilePath, ...] = Field(
+        (),
+        description="PEM files of public keys that the ledger's verification believes, with those that they vouch "
+        "for; unset: the first key that the ledger names is believed.",
+    )
     collectors: tuple[Collector, ...] = Field((), description="Where audit messages (DICOM PS3.15 A.5) are sent.")
     collect_interval: PositiveSeconds = Field(1, description="Seconds between two looks for events to send.")
     source_id: str | None = Field(

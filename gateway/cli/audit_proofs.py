@@ -145,7 +145,7 @@ def seal(
     with existing_database(settings, Action.KEEP_LEDGER) as database:
         checkpoints = open_checkpoints(settings, database)
         made = segments.seal(checkpoints, person(), before=before)
-        needed = segments.first_needed(database)
+        needed = segments.first_needed(database, [each.name for each in settings.audit.collectors])
         removed = 0
         for segment in checkpoints.archive.segments() if shorten else ():
             removed += segments.shorten(checkpoints, segment.number, person(), needed_from=needed)

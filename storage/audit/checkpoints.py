@@ -60,8 +60,11 @@ class _Growth:
 class Checkpoints:
     """The checkpoints of one ledger, and the keys that sign them."""
 
-    def __init__(self, archive: Archive, keys: KeyFolder, anchors: Sequence[Path] = ()) -> None:
-        """`anchors`: append-only files beside the published one."""
+    def __init__(
+        self, archive: Archive, keys: KeyFolder, anchors: Sequence[Path] = (), trusted: Sequence[Path] = ()
+    ) -> None:
+        """`anchors`: append-only files beside the published one. `trusted`: PEM files that verification believes."""
+        self.trusted = tuple(trusted)
         self.archive = archive
         self.keys = keys
         self.anchors = (archive.folder / "checkpoints.jsonl", *anchors)
@@ -288,4 +291,5 @@ def open_archive(settings: Settings, database: Database) -> Archive:
 def open_checkpoints(settings: Settings, database: Database) -> Checkpoints:
     """The checkpoints of the ledger that the settings name."""
     keys = KeyFolder(settings.audit.keys or settings.store.root / "keys")
-    return Checkpoints(open_archive(settings, database), keys, settings.audit.anchors)
+    audit = settings.audit
+    return Checkpoints(open_archive(settings, database), keys, audit.anchors, audit.trusted_keys)

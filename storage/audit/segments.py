@@ -11,7 +11,7 @@ import gzip
 import json
 import os
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
@@ -93,10 +93,11 @@ def shorten(checkpoints: Checkpoints, number: int, actor: str, *, needed_from: i
     return removed
 
 
-def first_needed(database: Database) -> int | None:
-    """The first record that some collector of audit messages still lacks."""
+def first_needed(database: Database, collectors: Iterable[str] = ()) -> int | None:
+    """The first record that somebody still lacks: one of these collectors, or whoever has a cursor."""
     with database.reading() as session:
-        return needed_from(session, session.scalars(select(SpoolCursor.collector)).all())
+        known = session.scalars(select(SpoolCursor.collector)).all()
+        return needed_from(session, sorted({*collectors, *known}))
 
 
 def _next(archive: Archive, size: int, newest: Checkpoint, before: datetime) -> Segment | None:

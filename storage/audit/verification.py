@@ -63,8 +63,10 @@ def verify_ledger(
     """Walk everything.
 
     `kept`: files with checkpoints that were kept elsewhere; they may end before the ledger does. `trusted`: keys that
-    the verifier has from elsewhere; without one, the first key that the ledger names is believed.
+    the verifier has from elsewhere, beside those of the settings; without any, the first key that the ledger names is
+    believed. Raises KeyFault when a file of the settings holds no key.
     """
+    trusted = (*trusted, *(PublicKey.from_file(path) for path in checkpoints.trusted))
     # Files first: what is in them was committed before, so a checkpoint that is taken meanwhile raises no alarm.
     paths = dict.fromkeys((*checkpoints.anchors, *kept))
     files = {path: _read(path) for path in paths if path.exists() or path in kept}

@@ -140,6 +140,11 @@ def test_a_lost_key_is_replaced_only_on_request_and_never_silently_believed(kept
     new = kept.checkpoints.rotate(ACTOR, lost=True)
     assert {each.kind for each in kept.verify().breaks} == {BreakKind.KEY}
     assert kept.verify(trusted=[new.public]).intact
+    kept.checkpoints.trusted = (kept.archive.folder / "keys" / f"{new.id}.pem",)
+    assert kept.verify().intact
+    kept.checkpoints.trusted = (kept.outside,)
+    with pytest.raises(KeyFault, match="PEM"):
+        kept.verify()
 
 
 def test_an_anchor_that_was_away_gets_what_it_missed(kept: Kept) -> None:

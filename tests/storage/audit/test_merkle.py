@@ -3,7 +3,7 @@
 from hashlib import sha256
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.audit.merkle import (
@@ -88,6 +88,7 @@ def test_the_paths_of_the_rfc_example_come_out() -> None:
     assert consistency_path(tree, 6, 7) == [i, j, k]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200))
 def test_a_frontier_is_the_tree_and_tells_of_every_complete_subtree(size: int) -> None:
     made = leaves(size)
@@ -102,6 +103,7 @@ def test_a_frontier_is_the_tree_and_tells_of_every_complete_subtree(size: int) -
     assert all(node == of(made)(*place) for place, node in heard.items())
 
 
+@settings(deadline=None)
 @given(sizes, st.data())
 def test_every_leaf_has_a_path_and_no_other_leaf_place_or_tree_has_it(size: int, data: st.DataObject) -> None:
     made = leaves(size)
@@ -121,6 +123,7 @@ def test_every_leaf_has_a_path_and_no_other_leaf_place_or_tree_has_it(size: int,
         assert not includes(made[index], index, size, bent, root)
 
 
+@settings(deadline=None)
 @given(sizes, sizes, st.data())
 def test_growth_has_a_proof_and_a_rewritten_past_has_none(one: int, other: int, data: st.DataObject) -> None:
     old, new = sorted((one, other))
