@@ -40,6 +40,8 @@ class Outcome:
     repeated: int
     disordered: int
     forged: int
+    around: str = ""
+    """The numbers as written around the first one that is out of order, and where the collector was stopped."""
 
     @property
     def good(self) -> bool:
@@ -48,7 +50,7 @@ class Outcome:
     def __str__(self) -> str:
         return (
             f"{self.events} events, {self.received} received, {self.lost} lost, {self.repeated} repeated, "
-            f"{self.disordered} out of order"
+            f"{self.disordered} out of order, {self.forged} unknown{self.around}"
         )
 
 
@@ -64,6 +66,7 @@ class Trial:
         self.rsyslog.start()
         collector = self.rsyslog.collector(batch=40, backoff_limit=1).model_dump(mode="json")
         self.settings = {"audit": {"collectors": [collector], "collect_interval": 0.02}}
+        self._stops: list[int] = []  # messages that it had written when it was stopped
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(["gateway.audit.exporter"])
 
@@ -88,7 +91,7 @@ class Trial:
         """Append, send, and kill at a random moment; in one of 25 rounds the collector is away meanwhile."""
         away = self.random.random() < 0.04
         if away:
-            self.rsyslog.stop()
+            self._stop()
         self.append(self.random.randint(1, 60))
         process = self.sender()
         end = time.monotonic() + self.random.uniform(0, LONGEST)
@@ -101,7 +104,7 @@ class Trial:
 
     def outage(self, events: int) -> None:
         """The collector is down while so many events are appended; the sender tries all the time."""
-        self.rsyslog.stop()
+        self._stop()
         process = self.sender()
         self.append(events)
         self.rsyslog.start()
@@ -125,7 +128,23 @@ class Trial:
             repeated=len(received) - len(first),
             disordered=sum(one > other for (one, _), (other, _) in pairwise(first)),
             forged=len(set(received) - set(ledger)),
+            around=self._around(received),
         )
+
+    def _around(self, received: list[tuple[int, str]]) -> str:
+        seen: set[tuple[int, str]] = set()
+        newest = 0
+        for place, record in enumerate(received):
+            if record not in seen and record[0] < newest:
+                near = [number for number, _ in received[max(0, place - 90) : place + 10]]
+                return f"; message {place} is {record[0]}, after {near}; the collector stopped after {self._stops}"
+            seen.add(record)
+            newest = max(newest, record[0])
+        return ""
+
+    def _stop(self) -> None:
+        self.rsyslog.stop()
+        self._stops.append(len(self.rsyslog.sequence()))
 
     def close(self) -> None:
         self.rsyslog.stop()
