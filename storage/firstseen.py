@@ -269,6 +269,8 @@ def _against_ledger(
             recorded[int(details["revision"])] = (int(details["instances"]), str(details["root"]))
         elif subject is not None:
             arrived.setdefault(subject, set()).add(str(details["file_sha256"]))
+    # Old records may be sealed away; until then the ledger knows of everything that was ever received.
+    complete = session.scalar(select(func.min(LedgerRow.seq))) == 1
     found = []
     for number, expected in sorted(recorded.items()):
         roots = _roots(row for row in rows if row.revision <= number)
@@ -279,10 +281,12 @@ def _against_ledger(
             )
     last = max(recorded, default=0)
     extra = sum(row.revision > last for row in rows)
-    if rows and extra:
+    if extra and (recorded or complete):
         found.append(f"{extra} first-seen digests belong to no revision that the ledger knows")
+    if complete:
+        never = sorted(set(instances) - set(arrived))
+        found += [f"instance {uid} stands in the database and never arrived" for uid in never]
     if arrived:
-        # A sealed and removed segment of the ledger may hold the arrival; only what it says otherwise counts.
         wrong = [uid for uid, seen in instances.items() if uid in arrived and seen.file_sha256 not in arrived[uid]]
         found += [f"instance {uid}: its file digest is not the one that arrived" for uid in sorted(wrong)]
         lost = sorted(set(arrived) - set(instances) - _known_otherwise(session, study_uid))

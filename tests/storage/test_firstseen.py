@@ -112,3 +112,31 @@ def test_an_instance_that_was_removed_from_the_index_is_missed(database: Databas
     with database.transaction() as session:
         session.execute(text("DELETE FROM instances WHERE sop_instance_uid = '1.2'"))
     assert standing(database) is Standing.CONTRADICTED
+
+
+def test_a_row_that_somebody_added_never_arrived(database: Database, store: InstanceStore) -> None:
+    receive(store, database, "1.1", b"a")
+    closed(database)
+    with database.transaction() as session:
+        session.execute(
+            text(
+                "INSERT INTO first_seen SELECT '1.7', sop_class_uid, study_uid, series_uid, transfer_syntax, 2, "
+                "file_sha256, pixel_sha256, attributes, recorded_at FROM first_seen"
+            )
+        )
+    with database.reading() as session:
+        found = first_seen(session, "1.9")
+    assert found.standing is Standing.CONTRADICTED
+    assert "instance 1.7 stands in the database and never arrived" in found.contradictions
+
+
+def test_a_ledger_that_was_shortened_says_nothing_and_accuses_nobody(database: Database, store: InstanceStore) -> None:
+    receive(store, database, "1.1", b"a")
+    closed(database)
+    receive(store, database, "2.1", b"b", study_uid="2.9")
+    on = "" if database.is_sqlite else " ON ledger"
+    with database.transaction() as session:  # as storage.audit.segments does it, with the record kept in a file
+        session.execute(text(f"DROP TRIGGER ledger_refuses_delete{on}"))
+        session.execute(text("DELETE FROM ledger WHERE study_uid = '1.9'"))
+    assert standing(database) is Standing.UNPROVED
+    assert standing(database, "2.9") is Standing.PROVED
