@@ -114,7 +114,7 @@ class Rsyslog:
         facts = {"name": "archive", "host": "127.0.0.1", "port": self.port, "tls": self.client, "timeout": 5}
         return Collector.model_validate({**facts, **values})
 
-    def start(self, seconds: float = 15) -> None:
+    def start(self, seconds: float = 60) -> None:
         """Start it, as no system service, and wait until its port answers."""
         with (self._folder / "rsyslogd.log").open("ab") as log:
             command = [RSYSLOGD, "-n", "-f", str(self._configuration), "-i", str(self._folder / "pid")]
