@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from dataclasses import dataclass
 from typing import Self
 
@@ -60,7 +61,14 @@ def prepare(settings: Settings) -> None:
 
 
 def configure_log(settings: Settings) -> None:
-    """Structured lines to standard error; other libraries' warnings and errors join them."""
+    """Structured lines to standard error; other libraries' warnings and errors join them.
+
+    Not those of the DICOM libraries, nor Python's warnings: they quote the values that they complain of, which may be a
+    patient's (promise 7).
+    """
+    warnings.simplefilter("ignore")
+    for library in ("pydicom", "pynetdicom", "highdicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     level = logging.getLevelNamesMapping()[settings.log.level.upper()]
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
