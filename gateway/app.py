@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import warnings
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,6 +11,8 @@ from config import Settings
 from storage import Database, InstanceStore, Ledger, StorageError, open_database, open_store
 
 log = structlog.get_logger(__name__)
+
+_QUOTING = frozenset({"pydicom", "pynetdicom", "highdicom", "py"})  # "py.warnings" are Python's own
 
 
 class CannotStart(Exception):
@@ -66,9 +67,6 @@ def configure_log(settings: Settings) -> None:
     Not those of the DICOM libraries, nor Python's warnings: they quote the values that they complain of, which may be a
     patient's (promise 7).
     """
-    warnings.simplefilter("ignore")
-    for library in ("pydicom", "pynetdicom", "highdicom"):
-        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     level = logging.getLevelNamesMapping()[settings.log.level.upper()]
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
@@ -90,3 +88,7 @@ def configure_log(settings: Settings) -> None:
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s [%(levelname)s] %(name)s %(message)s"
     )
+    # At the handler: these libraries set their loggers' levels again when they are imported.
+    logging.captureWarnings(capture=True)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.name.partition(".")[0] not in _QUOTING)
