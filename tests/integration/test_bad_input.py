@@ -1,4 +1,4 @@
-"""Bad input through the whole service: a status, or an ABSTAIN with its reason; an audit event; and the next one works."""
+"""Bad input through the whole service: a status or an ABSTAIN with its reason, and the next association works."""
 
 import subprocess
 from collections.abc import Callable, Iterator
