@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 import yaml
 from pydicom import dcmread
-from pydicom.filebase import DicomBytesIO
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import select
 
@@ -76,9 +75,7 @@ class Archive:
         if status == 0x0000:
             self.studies[uid] = str(dataset.StudyInstanceUID)
             self.modalities[uid] = str(dataset.Modality)
-            content = event.request.DataSet
-            assert isinstance(content, DicomBytesIO | object)
-            self.digests.setdefault(uid, set()).add(sha256(content.getvalue()).hexdigest())
+            self.digests.setdefault(uid, set()).add(sha256(event.encoded_dataset(include_meta=False)).hexdigest())
             self.order.append(uid)
         return status
 
@@ -142,9 +139,9 @@ class Gateway:
         """The same store and database, to look into."""
         return build(self.settings)
 
-    def start(self, *, kill_at: str = "", wait: bool = True, **environment: str) -> None:
-        """Start the service; by default wait until it listens."""
-        variables = {**self._environment, service.KILL_AT: kill_at, **environment}
+    def start(self, *, kill_at: str = "", poison: str = "", wait: bool = True) -> None:
+        """Start the service, to die at a point or of a study; by default wait until it listens."""
+        variables = {**self._environment, service.KILL_AT: kill_at, service.POISON: poison}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.service", "serve", str(self._file)],

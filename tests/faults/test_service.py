@@ -13,7 +13,6 @@ from sqlalchemy import select
 from storage.tables import LedgerRow
 from tests.faults.harness import REPOSITORY, Archive, Gateway, compare, settled, wait_for
 from tests.faults.modality import STORESCU, make_study, send
-from tests.faults.service import POISON
 
 pytestmark = [
     pytest.mark.peers,
@@ -26,7 +25,7 @@ def test_a_study_that_kills_its_analysis_is_abstained_from_and_costs_no_other_st
     poison, sound = make_study(tmp_path, edited=True), make_study(tmp_path, edited=True, seed=1)
     with archive.running():
         gateway = Gateway(tmp_path, [archive], analysis={"attempts": 2})
-        gateway.start(**{POISON: poison.study_uid})
+        gateway.start(poison=poison.study_uid)
         assert len(send(poison.files, gateway.port)) == 5
         receiver = gateway.role("receive")
         wait_for(lambda: "process died" in gateway.log(), 60, "the analysis dies")
@@ -126,6 +125,6 @@ def test_a_second_signal_ends_the_drain(tmp_path: Path) -> None:
 
 def _lives(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

@@ -1,12 +1,12 @@
 """The analyse step with studies that break it, and with copies that contradict each other."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread, dcmwrite
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from sqlalchemy import select
 
 from config import Settings
@@ -14,7 +14,7 @@ from gateway.app import App
 from gateway.pipeline import analysing, patience
 from gateway.pipeline.analysing import Analyst
 from storage import DatabaseUnavailable, InstanceState
-from storage.analyses import analysis_of, begin_analysis
+from storage.analyses import analysis_of, begin_analysis, save_analysis
 from storage.studies import close_revision
 from storage.tables import Analysis, CloseReason, Instance, LedgerRow, Revision, RevisionState
 from tests.faults.modality import SentStudy, make_study
@@ -24,9 +24,9 @@ LATER = datetime.now(UTC) + timedelta(days=1)
 
 
 @pytest.fixture
-def url() -> Iterator[None]:
+def url() -> None:
     """SQLite alone: nothing here depends on the database."""
-    yield None
+    return
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def copy_of(file: Path, folder: Path, *, brighter: int = 0, transfer_syntax: str
     dataset.SeriesDescription = "sent again"
     if brighter:
         dataset.PixelData = (dataset.pixel_array + brighter).astype("<u2").tobytes()
-    dataset.file_meta.TransferSyntaxUID = transfer_syntax
+    dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax)
     path = folder / f"again-{file.name}"
     dcmwrite(path, dataset, enforce_file_format=True)
     return path
@@ -151,7 +151,7 @@ def test_an_outage_of_the_database_is_waited_for_and_counts_as_no_attempt(
 ) -> None:
     monkeypatch.setattr(patience, "RETRY_SECONDS", 0.01)
     revision = closed(make_study(tmp_path, edited=True))
-    save, refusals = analysing.save_analysis, iter(range(5))
+    save, refusals = save_analysis, iter(range(5))
 
     def sometimes(*arguments: object, **named: object) -> object:
         if next(refusals, None) is not None:
