@@ -13,6 +13,7 @@ from gateway.pipeline.revisions import RevisionSweep
 from storage import AuditEvent, AuditEventType, AuditOutcome, StorageError, role_actor
 from storage.audit.events import Detail
 from storage.processes import acquire_lease, forget, release_lease, silent_processes
+from storage.retention import expire_evidence, expire_instances
 from storage.sweeping import sweep_orphans
 
 log = structlog.get_logger(__name__)
@@ -33,7 +34,7 @@ class Timetable:
         self._app = app
         self._queues = queues
         self._holder = holder
-        self._holding = False
+        self.holds = False
         self._sweep = RevisionSweep(app.database, queues, app.settings.revisions, started_at=datetime.now(UTC))
         self._silent: set[str] = set()
         self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1})
@@ -47,7 +48,7 @@ class Timetable:
         self._every(PEERS_INTERVAL, self._sweep.give_up_failed)
         self._every(PEERS_INTERVAL, self.adopt)
         self._every(settings.audit.verify_interval, self.verify)
-        self._every(settings.retention.sweep_interval, self.remove_orphans)
+        self._every(settings.retention.sweep_interval, self.retain)
         self._scheduler.start()
         stop.wait()
         self._scheduler.shutdown(wait=True)
@@ -59,7 +60,7 @@ class Timetable:
             return
 
         def guarded() -> None:
-            if alone and not self._holding:
+            if alone and not self.holds:
                 return
             try:
                 job()
@@ -76,11 +77,11 @@ class Timetable:
             with self._app.database.transaction() as session:
                 holding = acquire_lease(session, LEASE, self._holder, LEASE_SECONDS)
         except StorageError:
-            self._holding = False
+            self.holds = False
             raise
-        if holding != self._holding:
+        if holding != self.holds:
             log.info("this process keeps the timetable" if holding else "another process keeps the timetable")
-        self._holding = holding
+        self.holds = holding
 
     def adopt(self) -> None:
         """Give the unfinished work of executors that fell silent to their peers."""
@@ -112,8 +113,11 @@ class Timetable:
             )
         )
 
-    def remove_orphans(self) -> None:
-        """Remove files that a crash left without a row."""
-        swept = sweep_orphans(self._app.store, self._app.database)
-        if swept.paths:
-            log.info("removed files that a crash left behind", files=len(swept.paths))
+    def retain(self) -> None:
+        """Delete what is past its age, and files that a crash left without a row."""
+        store, database, ages = self._app.store, self._app.database, self._app.settings.retention
+        instances = expire_instances(store, database, ages.instances) if ages.instances is not None else 0
+        evidence = expire_evidence(store, database, ages.evidence) if ages.evidence is not None else 0
+        orphans = len(sweep_orphans(store, database).paths)
+        if instances or evidence or orphans:
+            log.info("files are deleted", instances=instances, evidence=evidence, without_a_row=orphans)

@@ -58,12 +58,12 @@ class Modality(threading.Thread):
                 time.sleep(0.2)
 
 
-def rounds(number: int, folder: Path, seed: int, *, report: bool = False) -> Findings:
+def rounds(number: int, folder: Path, seed: int, *, url: str | None = None, report: bool = False) -> Findings:
     """Kill the service `number` times and compare."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     archive = Archive()
     with archive.running():
-        gateway = Gateway(folder, [archive])
+        gateway = Gateway(folder, [archive], url=url)
         modality = Modality(gateway.port)
         studies = 0
         for done in range(number):

@@ -41,7 +41,8 @@ def test_a_kill_between_any_two_steps_leaves_one_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_kills_at_random_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    findings = rounds(4, tmp_path, seed=20261120)
+def test_kills_at_random_lose_nothing_and_double_nothing(tmp_path: Path, url: str | None) -> None:
+    findings = rounds(4, tmp_path, seed=20261120, url=url)
+    assert findings.acknowledged
     assert not findings.lost
     assert not findings.faults
