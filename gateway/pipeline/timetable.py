@@ -1,5 +1,6 @@
 """The timetable: what is done by the clock, by one process at a time, which a lease in the database names."""
 
+import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -37,7 +38,10 @@ class Timetable:
         self.holds = False
         self._sweep = RevisionSweep(app.database, queues, app.settings.revisions, started_at=datetime.now(UTC))
         self._silent: set[str] = set()
-        self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1})
+        # A job that is late is done late, and once: on a busy machine none may be left out.
+        once = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults=once)
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
     def run(self, stop: threading.Event) -> None:
         """Keep the timetable until `stop` is set."""
