@@ -63,10 +63,10 @@ class Plan:
     A fraction is a chance.
     """
 
-    edits: float = 0.5
-    native_edits: float = 3.0
-    single_genuine: int = 150
-    single_edits: int = 8
+    edits: float = 0.25
+    native_edits: float = 2.0
+    single_genuine: int = 120
+    single_edits: int = 5
 
 
 def run(
