@@ -178,7 +178,7 @@ class Analysis(Section):
     batch: Count = Field(8, ge=1, description="Slices in a batch.")
     threads: Count = Field(0, ge=0, description="CPU threads of a network; 0: one for each core.")
     memory_limit: Bytes = Field(
-        6 * 1024**3, ge=512 * 1024**2, description="Bytes of memory that an analysing process may take."
+        6 * 1024**3, ge=2 * 1024**3, description="Bytes of memory that an analysing process may take."
     )
     max_voxels: int = Field(
         128 * 1024**2, ge=1, le=2**40, description="Voxels of the largest series that is analysed; above it we abstain."

@@ -12,6 +12,8 @@ from storage import Database, InstanceStore, Ledger, StorageError, open_database
 
 log = structlog.get_logger(__name__)
 
+_QUOTING = frozenset({"pydicom", "pynetdicom", "highdicom", "py"})  # "py.warnings" are Python's own
+
 
 class CannotStart(Exception):
     """The service cannot start as it is configured; the message says what to change."""
@@ -60,7 +62,11 @@ def prepare(settings: Settings) -> None:
 
 
 def configure_log(settings: Settings) -> None:
-    """Structured lines to standard error; other libraries' warnings and errors join them."""
+    """Structured lines to standard error; other libraries' warnings and errors join them.
+
+    Not those of the DICOM libraries, nor Python's warnings: they quote the values that they complain of, which may be a
+    patient's (promise 7).
+    """
     level = logging.getLevelNamesMapping()[settings.log.level.upper()]
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
@@ -82,3 +88,7 @@ def configure_log(settings: Settings) -> None:
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s [%(levelname)s] %(name)s %(message)s"
     )
+    # At the handler: these libraries set their loggers' levels again when they are imported.
+    logging.captureWarnings(capture=True)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.name.partition(".")[0] not in _QUOTING)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
+from pydantic_core import to_jsonable_python
 
 from config import Settings
+from config.settings import from_layers
 
 
 def hand_down(settings: Settings) -> str:
@@ -21,7 +23,7 @@ def hand_down(settings: Settings) -> str:
 
 def take_over(text: str) -> Settings:
     """The settings that `hand_down` wrote; every key is given, so that neither file nor environment is asked again."""
-    return Settings(**json.loads(text))
+    return from_layers(json.loads(text))
 
 
 def _plain(value: Any) -> Any:
@@ -34,5 +36,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, timedelta):
-        return value.total_seconds()
+        return to_jsonable_python(value)  # ISO 8601
     return str(value) if isinstance(value, Path) else value

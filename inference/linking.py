@@ -11,6 +11,7 @@ from inference.findings import FindingClass
 
 _NEIGHBOURS = np.ones((3, 3, 3), bool)
 _LOW = 0.5  # share of the threshold down to which a region grows
+_CLAIM = 0.6  # share of a region that must be of one class; below it the region is edited, and how is not known
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Region:
     """One connected region of a volume. `component` is its value in the array that `link` returns beside it.
 
     `slices` is (first, last), both inside; `box` is half-open, on `key_slice`, where the region is strongest.
-    `strength` is the ninth decile of its pixel probabilities.
+    `strength` is the ninth decile of its pixel probabilities. `finding_class` is `resynthesised`, which claims nothing
+    about a tumour, unless most of the region agrees on another.
     """
 
     component: int
@@ -84,7 +86,7 @@ def _region(
     counts = mask.sum(axis=(1, 2))
     return Region(
         component=component,
-        finding_class=list(FindingClass)[int(weights[1:].argmax())],
+        finding_class=_class(weights[1:]),
         strength=float(np.quantile(values[mask], 0.9)),
         slices=(place[0].start, place[0].stop - 1),
         key_slice=place[0].start + strongest,
@@ -96,3 +98,10 @@ def _region(
         ),
         volume_mm3=float(counts @ voxel_mm3[place[0]]),
     )
+
+
+def _class(weights: NDArray[np.float64]) -> FindingClass:
+    """What a region is, by how much of its evidence speaks for each of FindingClass."""
+    leading = int(weights.argmax())
+    agreed = weights[leading] >= _CLAIM * weights.sum()
+    return list(FindingClass)[leading] if agreed else FindingClass.RESYNTHESISED

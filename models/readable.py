@@ -6,8 +6,8 @@ from models.card import ModelCard
 def readable(card: ModelCard) -> str:
     """The card as Markdown, with every measured figure."""
     figures = card.figures
-    overall = figures["overall"]
-    low, high = overall["auc_interval"]
+    overall, known = figures["overall"], figures["known_sources"]
+    (low, high), (from_, to) = overall["auc_interval"], known["auc_interval"]
     lines = [
         f"# {card.name} {card.version}",
         "",
@@ -17,14 +17,20 @@ def readable(card: ModelCard) -> str:
         f"SHA-256 of the weights: `{card.digest}`.",
         "",
         f"Image AUC of trained edit families on held-out patients: **{overall['auc']:.3f}** (95 % by patient:",
-        f"{low:.3f} to {high:.3f}; {overall['edited_slices']} edited slices against the genuine ones at their places).",
+        f"{low:.3f} to {high:.3f}; {overall['edited_slices']} edited slices against the genuine ones at their places),",
+        f"**{known['auc']:.3f}** ({from_:.3f} to {to:.3f}) without the scanner never seen.",
         "",
         "## Edited slices",
         "",
         "| | slices | AUC | found at 5 % false alarms | at 1 % | found at threshold | pixel F1 | type right |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    rows = {"all trained families": overall, **figures["sources"], **figures["families"]}
+    rows = {
+        "all trained families": overall,
+        "of these, known sources": known,
+        **figures["sources"],
+        **figures["families"],
+    }
     rows |= {"touched up": figures["touched_up"], "as edited": figures["as_edited"]}
     for name, row in rows.items():
         keys = (
@@ -56,6 +62,8 @@ def readable(card: ModelCard) -> str:
             f"| {name} | {row['genuine']} | {row['edited']} | {row['auc']:.3f} | {row['genuine_at_review']} | "
             f"{row['genuine_at_suspect']} | {row['edited_at_review']:.2f} | {row['edited_at_suspect']:.2f} |"
         )
+    lines += ["", "## Domain (outside it: abstain)", ""]
+    lines += [f"- {name.replace('_', ' ')}: {low:.3g} to {high:.3g}" for name, (low, high) in card.domain.items()]
     lines += ["", f"Calibration error of slices (balanced): {figures['calibration_error']:.3f}.", "", "## Data", ""]
     lines += [f"- `{name}`: {text}" for name, text in card.data.items()]
     lines += ["", "## Known failures", ""]

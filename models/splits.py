@@ -14,6 +14,9 @@ class Split(StrEnum):
     TEST = "test"
 
 
+UNSEEN = ("t1-healthy",)  # sources of which no patient is trained or calibrated on
+
+
 _FIXED: dict[tuple[str, str], Split] = {
     ("flair-glioma", "HF0990"): Split.TRAIN,
     ("flair-glioma", "HF1058"): Split.CALIBRATION,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -63,9 +63,10 @@ def train(config: TrainingConfig, *, stop_after: int | None = None, quiet: bool 
     chosen = [case for case in cases if case.split is Split.TRAIN]
     found = donors.of_cases(chosen, np.random.default_rng(config.seed))
     stages = [(steps, Crops(size, pairs)) for steps, size, pairs in config.stages]
-    return fit(
-        config, PairBatches(chosen, found, config.families, stages, config.seed), stop_after=stop_after, quiet=quiet
-    )
+    batches = PairBatches(chosen, found, config.families, stages, config.seed)
+    fit(config, batches, stop_after=stop_after, quiet=quiet)
+    even_types(config, batches)
+    return config.output
 
 
 def fit(config: TrainingConfig, batches: PairBatches, *, stop_after: int | None = None, quiet: bool = False) -> Path:
@@ -94,6 +95,28 @@ def fit(config: TrainingConfig, batches: PairBatches, *, stop_after: int | None 
                     print(run.step, f"{run.recent('loss'):.4f} {run.recent('right'):.4f}", flush=True)
     save_file({key: value.contiguous() for key, value in run.average.items()}, config.output / "weights.safetensors")
     return config.output
+
+
+@torch.inference_mode()
+def even_types(config: TrainingConfig, batches: PairBatches, count: int = 24) -> None:
+    """Shift the type logits of the averaged weights so that each type is equally likely a priori.
+
+    There are fewer families that add than that remove; without this their type would hardly ever be named.
+    """
+    path = config.output / "weights.safetensors"
+    weights = load_file(path)
+    network = networks.build(config.network, **config.arguments)
+    network.load_state_dict(weights)
+    network.eval()
+    shares: dict[int, list[Tensor]] = {}
+    for step in range(min(count, len(batches))):
+        channels, mask, edit_type, label = batches[step]
+        said = network(channels.float()).edit_type.softmax(dim=1)
+        for image in torch.nonzero(label).flatten().tolist():
+            shares.setdefault(int(edit_type[image]), []).append(said[image][:, mask[image] > 0].mean(dim=1))
+    prior = torch.stack([torch.stack(found).mean(dim=0) for found in shares.values()]).mean(dim=0)
+    weights["pixel.bias"][1:] -= prior.log() - prior.log().mean()
+    save_file(weights, path)
 
 
 def losses(output: NetworkOutput, mask: Tensor, edit_type: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

@@ -59,9 +59,10 @@ def print_analysis(analysis: "StudyAnalysis") -> None:
         f"[{style}]{analysis.verdict.value}[/]  study {analysis.study_uid}  "
         f"probability of manipulation {analysis.score:.2f}, {analysis.seconds:.1f} s",
         highlight=False,
+        soft_wrap=True,
     )
     for reason in analysis.reasons:
-        answers.print(f"  • {reason}", highlight=False)
+        answers.print(f"  • {reason}", highlight=False, soft_wrap=True)
     if analysis.findings:
         table = Table("finding", "class", "score", "slices", "key slice", "box (rows × columns)", "mm³")
         for number, finding in enumerate(analysis.findings, 1):

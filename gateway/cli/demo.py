@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 from rich.progress import Progress
-from rich.table import Table
 
 from config import Settings, load_settings
 from config.settings import Destination
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from storage.overview import RevisionDetail
 
 SEED = 20
-FAMILY = "crossfade"
+FAMILY = "painted"
 _START_SECONDS = 120
 _RESULT_SECONDS = 600
 
@@ -131,7 +130,7 @@ def _gateway(settings: Settings, config: Path, log_file: Path) -> Iterator[None]
     ours = _ourselves(settings)
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from gateway.cli import main; main()", "serve", "--config", str(config)],
+            [sys.executable, "-m", "gateway.cli", "serve", "--config", str(config)],
             stdout=log,
             stderr=log,
         )
@@ -224,12 +223,8 @@ def _show(study: _Study, detail: "RevisionDetail", archive: "Archive", run: Path
     print_analysis(analysis)
     folder = run / "came-back" / study.folder.name
     pictures = write_overlays(analysis, folder)
-    table = Table("what came back from the archive", "file")
-    for kind, file in _ours(archive.fetch(study.study_uid, folder)):
-        table.add_row(kind, str(file))
-    for picture in pictures:
-        table.add_row("overlay", str(picture))
-    answers.print(table)
+    for kind, file in (*_ours(archive.fetch(study.study_uid, folder)), *(("overlay", picture) for picture in pictures)):
+        answers.print(f"  came back: {kind:8} {file}", highlight=False, soft_wrap=True)
 
 
 def _ours(files: list[Path]) -> Iterator[tuple[str, Path]]:
@@ -251,4 +246,4 @@ def _show_ledger(settings: Settings) -> None:
     answers.rule("audit trail")
     state = "[green]intact[/]" if found.intact else f"[bold red]broken[/]: {found.broken}"
     answers.print(f"{state}: {found.records} records, head {found.head.hash}", highlight=False, soft_wrap=True)
-    answers.print(", ".join(f"{count} {event}" for event, count in sorted(counts.items())), highlight=False)
+    answers.print(", ".join(f"{n} {event}" for event, n in sorted(counts.items())), highlight=False, soft_wrap=True)

@@ -31,7 +31,7 @@ from storage.attributes import attribute_digests
 from storage.digests import content_digest, pixel_digest
 from storage.firstseen import record_first_seen, recorded_uids
 from storage.studies import RevisionContents, revision_contents
-from storage.tables import Instance, RevisionState
+from storage.tables import Instance, InstanceState, RevisionState
 
 log = structlog.get_logger(__name__)
 
@@ -131,6 +131,8 @@ class Analyst:
                 )
 
     def _content(self, instance: Instance) -> str | None:
+        if instance.state is InstanceState.EXPIRED:
+            return instance.pixel_sha256  # its file is past its age and gone
         try:
             return content_digest(dcmread(self._app.store.locate(instance.path), force=True))
         except (PixelsUnreadable, OSError, ValueError):

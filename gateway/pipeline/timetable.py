@@ -1,5 +1,6 @@
 """The timetable: what is done by the clock, by one process at a time, which a lease in the database names."""
 
+import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from gateway.pipeline.queues import WorkQueues
 from gateway.pipeline.revisions import RevisionSweep
 from storage import StorageError
 from storage.processes import acquire_lease, forget, release_lease, silent_processes
+from storage.retention import expire_evidence, expire_instances
 from storage.sweeping import sweep_orphans
 
 log = structlog.get_logger(__name__)
@@ -35,11 +37,14 @@ class Timetable:
         self._app = app
         self._queues = queues
         self._holder = holder
-        self._holding = False
+        self.holds = False
         self._sweep = RevisionSweep(app.database, queues, app.settings.revisions, started_at=datetime.now(UTC))
         self._keeping = LedgerKeeping(app)
         self._silent: set[str] = set()
-        self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1})
+        # A job that is late is done late, and once: on a busy machine none may be left out.
+        once = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults=once)
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
     def run(self, stop: threading.Event) -> None:
         """Keep the timetable until `stop` is set."""
@@ -51,17 +56,17 @@ class Timetable:
         self._every(PEERS_INTERVAL, self.adopt)
         self._every(settings.audit.checkpoint_interval, self._keeping.checkpoint, now=True)
         self._every(settings.audit.verify_interval, self._keeping.verify)
-        self._every(settings.retention.sweep_interval, self.remove_orphans)
+        self._every(settings.retention.sweep_interval, self.retain)
         if settings.verification.archive is not None:
             # Imported here: most machines verify nothing, and this brings decoders' names with it.
             from gateway.verification.sampling import Reverification
 
             reverification = Reverification(self._app, self._queues, stop)
             self._every(VERIFICATION_LOOK, reverification)
-        alerts = alert_sender(settings, self._app.database, lambda: self._holding and not stop.is_set())
+        alerts = alert_sender(settings, self._app.database, lambda: self.holds and not stop.is_set())
         if alerts is not None:
             self._every(settings.alerts.interval, alerts)
-        exporter = Exporter(settings, self._app.database, lambda: self._holding)
+        exporter = Exporter(settings, self._app.database, lambda: self.holds)
         self._scheduler.start()
         exporter.start()
         stop.wait()
@@ -75,7 +80,7 @@ class Timetable:
             return
 
         def guarded() -> None:
-            if alone and not self._holding:
+            if alone and not self.holds:
                 return
             try:
                 job()
@@ -93,11 +98,11 @@ class Timetable:
             with self._app.database.transaction() as session:
                 holding = acquire_lease(session, LEASE, self._holder, LEASE_SECONDS)
         except StorageError:
-            self._holding = False
+            self.holds = False
             raise
-        if holding != self._holding:
+        if holding != self.holds:
             log.info("this process keeps the timetable" if holding else "another process keeps the timetable")
-        self._holding = holding
+        self.holds = holding
 
     def adopt(self) -> None:
         """Give the unfinished work of executors that fell silent to their peers."""
@@ -112,8 +117,11 @@ class Timetable:
                 forget(session, executor)
         log.warning("processes fell silent; their work goes to their peers", executors=gone, workflows=len(moved))
 
-    def remove_orphans(self) -> None:
-        """Remove files that a crash left without a row."""
-        swept = sweep_orphans(self._app.store, self._app.database)
-        if swept.paths:
-            log.info("removed files that a crash left behind", files=len(swept.paths))
+    def retain(self) -> None:
+        """Delete what is past its age, and files that a crash left without a row."""
+        store, database, ages = self._app.store, self._app.database, self._app.settings.retention
+        instances = expire_instances(store, database, ages.instances) if ages.instances is not None else 0
+        evidence = expire_evidence(store, database, ages.evidence) if ages.evidence is not None else 0
+        orphans = len(sweep_orphans(store, database).paths)
+        if instances or evidence or orphans:
+            log.info("files are deleted", instances=instances, evidence=evidence, without_a_row=orphans)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
@@ -58,7 +59,9 @@ def add_slices(study: SentStudy, count: int, seed: int = 1) -> SentStudy:
     return SentStudy(study.study_uid, tuple(files), study.edited)
 
 
-def _write(folder: Path, pixels: np.ndarray, study_uid: str, series_uid: str, frame_uid: str, index: int) -> Path:  # type: ignore[type-arg]
+def _write(
+    folder: Path, pixels: NDArray[np.uint16], study_uid: str, series_uid: str, frame_uid: str, index: int
+) -> Path:
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID = MRImageStorage, generate_uid()
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = study_uid, series_uid, frame_uid

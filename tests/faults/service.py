@@ -1,21 +1,25 @@
-"""The real service with a detector that needs no weights, and with a kill at a named point: `python -m tests.faults.service`.
+"""The real service with a detector that needs no weights and a kill at a named point.
 
-`serve CONFIG` starts it; everything else is how its supervisor starts a role. SCANWARDEN_TEST_KILL_AT names the point at
-which supervisor and role die with SIGKILL, SCANWARDEN_TEST_POISON a study whose analysis takes its process down.
+`python -m tests.faults.service serve CONFIG` starts it; otherwise it is a role that its supervisor starts.
+SCANWARDEN_TEST_KILL_AT names the point at which supervisor and role die with SIGKILL, SCANWARDEN_TEST_POISON a study
+whose analysis takes its process down.
 """
 
 import os
 import signal
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from inference.detectors import Detector
+    from inference.volume import Stack, Volume
+
 KILL_AT = "SCANWARDEN_TEST_KILL_AT"
 POISON = "SCANWARDEN_TEST_POISON"
-SLOW = "SCANWARDEN_TEST_SLOW"
 COMMAND = (sys.executable, "-m", "tests.faults.service")
 
 
@@ -33,11 +37,13 @@ def main(arguments: Sequence[str]) -> int:
 
     points.listener = _kill_at(os.environ.get(KILL_AT, ""))
     if arguments[0] == Role.ANALYSE:
-        _without_weights()
+        from gateway.pipeline import analysing
+
+        setattr(analysing, "detectors_for", lambda *_, **__: (bright_pixels(),))  # noqa: B010 - mypy's rules of export
     return gateway_roles.main(arguments)
 
 
-def _kill_at(name: str):  # type: ignore[no-untyped-def]
+def _kill_at(name: str) -> Callable[[str], None]:
     def listener(point: str) -> None:
         if point == name:
             os.kill(os.getppid(), signal.SIGKILL)
@@ -46,9 +52,8 @@ def _kill_at(name: str):  # type: ignore[no-untyped-def]
     return listener
 
 
-def _without_weights() -> None:
-    """Put a detector that calls bright pixels an edit in the place of the models."""
-    from gateway.pipeline import analysing
+def bright_pixels() -> "Detector":
+    """A detector that calls bright pixels an edit, and whose process dies of the study that POISON names."""
     from inference.coverage import Coverage, by_header
     from inference.detectors import Detection
     from models.card import ModelCard
@@ -59,21 +64,20 @@ def _without_weights() -> None:
             name="bright-pixels", version="1", network="none", arguments={}, digest="0" * 64, licence="Apache-2.0"
         )
 
-        def covers(self, stack):  # type: ignore[no-untyped-def]
+        def covers(self, stack: "Stack") -> Coverage:
             return by_header(self.card, stack)
 
-        def recognises(self, volume):  # type: ignore[no-untyped-def]
+        def recognises(self, volume: "Volume") -> Coverage:
             return Coverage()
 
-        def detect(self, volume, *, batch):  # type: ignore[no-untyped-def]
-            if os.environ.get(POISON) and os.environ[POISON] in str(volume.stack.members[0][0].study_uid):
+        def detect(self, volume: "Volume", *, batch: int) -> Detection:
+            if os.environ.get(POISON, "none") == volume.stack.members[0][0].study_uid:
                 os.kill(os.getpid(), signal.SIGSEGV)
-            time.sleep(float(os.environ.get(SLOW, "0")))
             edit = (volume.voxels >= EDIT_VALUE).astype(np.float32)
             logits = np.where(edit.any(axis=(1, 2)), 8.0, -8.0).astype(np.float32)
             return Detection(edit, logits, np.full(edit.shape, 2, np.uint8))
 
-    analysing.detectors_for = lambda *_, **__: (BrightPixels(),)  # type: ignore[attr-defined]
+    return BrightPixels()
 
 
 if __name__ == "__main__":

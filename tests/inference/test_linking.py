@@ -87,3 +87,17 @@ def test_a_volume_without_spacing_still_has_regions_without_a_size() -> None:
     edit[2:5, 10:30, 10:30] = 0.9
     (region,), _ = link(detection(edit), threshold=0.5, voxel_mm3=np.zeros(10), pixel_mm2=0)
     assert region.volume_mm3 == 0
+
+
+@pytest.mark.parametrize(
+    ("removed_rows", "expected"),
+    [(10, "removed_tumour"), (7, "removed_tumour"), (5, "resynthesised"), (0, "added_tumour")],
+)
+def test_a_region_claims_a_tumour_only_where_most_of_it_agrees(removed_rows: int, expected: str) -> None:
+    edit = np.zeros(SHAPE, np.float32)
+    edit[2:6, 10:20, 10:20] = 0.9
+    classes = np.full(SHAPE, FindingClass.ADDED_TUMOUR.code, np.uint8)
+    classes[:, 10 : 10 + removed_rows] = FindingClass.REMOVED_TUMOUR.code
+    found = Detection(edit, np.zeros(len(edit), np.float32), classes)
+    (region,), _ = link(found, threshold=0.5, voxel_mm3=np.ones(len(edit)), pixel_mm2=1.0)
+    assert region.finding_class.value == expected

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.real_data, pytest.mark.timeout(600)
 STUDIES = ("HF0990", "HF1058", "HF1097", "HF1139")
 TAMPERED = (("HF1097", "crossfade"), ("HF1139", "telea"))
 EVIDENCE = ("SR", "SEG")
-SCANWARDEN = (sys.executable, "-c", "from gateway.cli import main; main()")
+SCANWARDEN = (sys.executable, "-m", "gateway.cli")
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 

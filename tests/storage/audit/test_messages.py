@@ -161,7 +161,7 @@ def test_a_message_is_one_line_within_what_a_collector_must_take() -> None:
     assert len(small) < 4096
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(), st.text(), st.text(), st.text(), st.text(), st.text(), st.integers(-(2**40), 2**40))
 def test_whatever_a_row_holds_the_message_is_well_formed(
     event: str, actor: str, study_uid: str, subject: str, details: str, time: str, outcome: int
