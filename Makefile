@@ -4,11 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint serve peers clean help
+.PHONY: demo test lint serve peers attacks clean help
 
 help:
 	@echo "make demo   set up, start the gateway, send a study, show what comes back (STUDY=folder sends yours too)"
 	@echo "make test   set up, install the real peers when root, run the whole test suite"
+	@echo "make attacks  the red-team suite alone (docs/security.md)"
 	@echo "make lint   ruff and mypy --strict"
 	@echo "make serve  run the gateway (CONFIG=file.yaml, else the defaults)"
 
@@ -31,6 +32,9 @@ peers:
 
 test: $(VENV)/.developing peers
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+attacks: $(VENV)/.developing peers
+	$(BIN)/python -m pytest tests/security -v
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .
