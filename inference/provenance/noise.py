@@ -102,7 +102,7 @@ def _coherence(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _pairs(code: NDArray[np.uint8], place: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of patches that are alike and far enough apart, the most alike first."""
-    tables = 16 if len(code) < _MANY else 7
+    tables = 16 if len(code) < _MANY else 5
     ones, others, distances = [], [], []
     # As words, so that a comparison of all signs is a few operations.
     words = np.zeros((len(code), -(-_BITS // 64) * 8), np.uint8)

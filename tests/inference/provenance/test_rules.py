@@ -212,12 +212,12 @@ def test_the_grid_is_found_at_any_phase(row: int, column: int) -> None:
 @given(down=st.integers(30, 60), across=st.integers(-40, 40), plane=st.integers(0, 3), seed=st.integers(0, 5))
 def test_copied_noise_is_found_at_any_displacement(down: int, across: int, plane: int, seed: int) -> None:
     volume = np.random.default_rng(seed).normal(100, 5, (4, 160, 160)).astype(np.float32)
-    assert copied_noise(volume, 7.5) == []
+    assert copied_noise(volume, 8.5) == []
     noise = volume[plane, 10 + down : 42 + down, 60 + across : 92 + across].copy()
     volume[1, 10:42, 60:92] = noise
     if plane == 1 and not across and down < 32:
         return
-    found = copied_noise(volume, 7.5)
+    found = copied_noise(volume, 8.5)
     assert found
     step = found[0].displacement
     assert step in {(plane - 1, down, across), (1 - plane, -down, -across)}
