@@ -86,7 +86,7 @@ def _region(
     counts = mask.sum(axis=(1, 2))
     return Region(
         component=component,
-        finding_class=_class(weights[1:]),
+        finding_class=_class(weights[1:].astype(np.float64)),
         strength=float(np.quantile(values[mask], 0.9)),
         slices=(place[0].start, place[0].stop - 1),
         key_slice=place[0].start + strongest,

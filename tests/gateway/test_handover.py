@@ -8,9 +8,9 @@ from config import Settings
 from gateway.handover import hand_down, take_over
 
 SETTINGS = Settings(
-    database={"url": "postgresql://user:secret@host/db"},  # type: ignore[arg-type]
-    destinations=({"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104},),  # type: ignore[arg-type]
-    retention={"instances": timedelta(days=30, seconds=1)},  # type: ignore[arg-type]
+    database={"url": "postgresql://user:secret@host/db"},
+    destinations=({"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104},),
+    retention={"instances": timedelta(days=30, seconds=1)},
 )
 
 
