@@ -2,8 +2,8 @@
 
 pynetdicom gathers a message in memory without a limit and leaves a request that it finds invalid without an answer.
 Here a data set flows into the sink that its receiver opens, and every C-STORE request gets a status. What is overridden
-are `Association._serve_request` and `DIMSEServiceProvider.receive_primitive`; tests/gateway/dicom/test_pynetdicom.py
-holds what we assume of them.
+are `Association._serve_request`, `DIMSEServiceProvider.receive_primitive` and `StateMachine.do_action`;
+tests/gateway/dicom/test_pynetdicom.py holds what we assume of them.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 
 from gateway.dicom.association import Ticket
 from gateway.dicom.contexts import VERIFICATION
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 PRIORITY_HIGH = 1  # (0000,0700), PS3.7 E.1
 MAX_OTHER_BYTES = 64 * 1024  # of a data set that belongs to no C-STORE request
 MAX_WAITING = 4  # requests of a sender that does not wait for answers; asynchronous operations are not negotiated
+DATA_REQUEST = "Evt9"  # from the state machine's user: send P-DATA
 INVALID_PDU = "Evt19"  # to the state machine (PS3.8 table 9-6): answer with A-ABORT
 UID_KEYWORDS = ("AffectedSOPClassUID", "AffectedSOPInstanceUID")
 
@@ -120,12 +122,27 @@ class GatewayDimse(DIMSEServiceProvider):
             self.dul.event_queue.put(INVALID_PDU)
 
 
+class GatewayStateMachine(StateMachine):
+    """Drops an answer that is ready only when its association is being aborted (PS3.8 9.2: no event 9 in state 13).
+
+    pynetdicom's own raises, which ends the thread that is to wait for the peer's close.
+    """
+
+    def do_action(self, event: str) -> None:
+        """Act on `event` in the current state."""
+        if event == DATA_REQUEST and (event, self.current_state) not in TRANSITION_TABLE:
+            self.dul.to_provider_queue.get(block=False)
+            return
+        super().do_action(event)
+
+
 class GatewayAssociation(Association):
     """One peer's association with us, from its admitted request to its end."""
 
     def __init__(self, ae: AE, receiver: Receiver, on_end: Callable[["GatewayAssociation"], None]) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
         self.dimse = GatewayDimse(self)
+        self.dul.state_machine = GatewayStateMachine(self.dul)
         self.ticket: Ticket | None = None
         self.serving = False
         self._receiver = receiver

@@ -10,16 +10,19 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError, StateMachine
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
 from gateway.dicom.contexts import RETIRED_STORAGE, STORAGE_CLASSES, TRANSFER_SYNTAXES, VERIFICATION, answer
-from gateway.dicom.messages import GatewayAssociation, IncomingDataSet
+from gateway.dicom.messages import DATA_REQUEST, GatewayAssociation, GatewayStateMachine, IncomingDataSet
 from tests.gateway.dicom.conftest import MR_IMAGE, Gateway, Modality, mr_image
 
 OVERRIDDEN = [
     (Association._serve_request, ["self", "msg", "context_id"]),
     (Association.run_reactor, ["self"]),
     (DIMSEServiceProvider.receive_primitive, ["self", "primitive"]),
+    (StateMachine.do_action, ["self", "event"]),
     (AssociationSocket.recv, ["self", "nr_bytes"]),
     (AssociationSocket._shutdown_socket, ["self"]),
     (AssociationServer.get_request, ["self"]),
@@ -83,3 +86,23 @@ def test_a_retired_class_is_stored(gateway: Gateway, sop_class: str) -> None:
     sender = Modality(gateway, sop_class)
     assert sender.store(mr_image(SOPClassUID=sop_class)) == (0, "")
     sender.close()
+
+
+def test_an_answer_to_an_aborted_association_is_dropped_and_ends_no_thread(
+    gateway: Gateway, modality: Modality
+) -> None:
+    assert modality.store(mr_image())[0] == 0
+    (association,) = gateway.receiver._snapshot()
+    assert isinstance(association.dul.state_machine, GatewayStateMachine)
+    upper_layer = DULServiceProvider(modality.association)  # of its own: no thread reads its queue
+    for machine in (StateMachine(upper_layer), GatewayStateMachine(upper_layer)):
+        machine.current_state = "Sta13"
+        upper_layer.to_provider_queue.put(P_DATA())
+        if type(machine) is StateMachine:
+            with pytest.raises(InvalidEventError):
+                machine.do_action(DATA_REQUEST)
+            upper_layer.to_provider_queue.get()
+        else:
+            machine.do_action(DATA_REQUEST)
+            assert upper_layer.to_provider_queue.empty()
+            assert machine.current_state == "Sta13"
