@@ -59,6 +59,7 @@ class LedgerRecord:
 
 
 _FIELDS = ("seq", "time", "event", "outcome", "actor", "study_uid", "subject", "details", "previous_hash", "hash")
+_INSERT = insert(LedgerRow)
 _LAST = select(LedgerRow.seq, LedgerRow.hash).order_by(LedgerRow.seq.desc()).limit(1)  # built once
 _COLUMNS = [getattr(LedgerRow, name) for name in _FIELDS]
 
@@ -199,7 +200,8 @@ def append(session: Session, events: Sequence[AuditEvent]) -> list[LedgerRecord]
         record = chained(event, head)
         head = Head(record.seq, record.hash)
         added.append(record)
-    session.execute(insert(LedgerRow), [{name: getattr(record, name) for name in _FIELDS} for record in added])
+    # Past the mapper, which costs more than the row: nothing here is ever an object that changes.
+    session.connection().execute(_INSERT, [{name: getattr(record, name) for name in _FIELDS} for record in added])
     if not session.in_nested_transaction():
         session.info[_HEAD] = (session.get_transaction(), head)
     return added
@@ -322,5 +324,5 @@ def _current_head(session: Session) -> Head:
 
 
 def _head(session: Session) -> Head:
-    row = session.execute(_LAST).first()
+    row = session.connection().execute(_LAST).first()
     return Head(row.seq, row.hash) if row is not None else Head()
