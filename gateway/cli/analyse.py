@@ -64,16 +64,16 @@ def print_analysis(analysis: "StudyAnalysis") -> None:
     for reason in analysis.reasons:
         answers.print(f"  • {reason}", highlight=False, soft_wrap=True)
     if analysis.findings:
-        table = Table("finding", "class", "score", "slices", "key slice", "box (rows × columns)", "mm³")
-        for number, finding in enumerate(analysis.findings, 1):
+        table = Table("class", "score", "slices", "clearest", "rows", "columns", "mm³")
+        for finding in analysis.findings:
             row0, column0, row1, column1 = finding.box
             table.add_row(
-                str(number),
                 finding.finding_class.value,
                 f"{finding.score:.2f}",
-                f"{finding.slices[0]}-{finding.slices[1]}",
-                str(finding.key_slice),
-                f"{row0}-{row1} × {column0}-{column1}",
+                f"{finding.slices[0] + 1}-{finding.slices[1] + 1}",  # people count from 1, as the reasons do
+                str(finding.key_slice + 1),
+                f"{row0}-{row1}",
+                f"{column0}-{column1}",
                 f"{finding.volume_mm3:.0f}",
             )
         answers.print(table)
