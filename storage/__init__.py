@@ -1,8 +1,8 @@
 """What must not be lost: instance files, the database and the audit ledger. Imports config only.
 
 What arrives goes through `InstanceStore.incoming` and `record_instances`. What happens to a study afterwards stands in
-modules that are used by name: `studies` (revisions), `analyses`, `deliveries`, `processes` (heartbeats and leases),
-`overview`, `sweeping` and `retention`. `digests` decodes pixels and is therefore for the analyse role only.
+modules that are used by name: `studies` (revisions), `analyses`, `baselines`, `deliveries`, `processes` (heartbeats and
+leases), `overview`, `sweeping` and `retention`. `digests` decodes pixels and is therefore for the analyse role only.
 """
 
 from storage.audit import AuditEvent, AuditEventType, AuditOutcome, Ledger, LedgerRecord, peer_actor, role_actor

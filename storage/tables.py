@@ -316,6 +316,27 @@ class Root(Table):
     root: Mapped[str] = mapped_column(Sha256)
 
 
+class DeviceBaseline(Table):
+    """What one scanner always writes, as `inference.provenance.Baseline` puts it; see storage/baselines.py."""
+
+    __tablename__ = "baselines"
+
+    device: Mapped[str] = mapped_column(Sha256, primary_key=True)  # a digest, no serial number in clear
+    baseline: Mapped[dict[str, Any]]
+    studies: Mapped[int]  # that taught it
+    updated_at: Mapped[datetime]
+
+
+class Lesson(Table):
+    """What one study taught a baseline: nothing counts twice, whatever is repeated or analysed again."""
+
+    __tablename__ = "lessons"
+
+    device: Mapped[str] = mapped_column(Sha256, ForeignKey("baselines.device"), primary_key=True)
+    study_uid: Mapped[str] = mapped_column(Uid, ForeignKey("studies.study_uid"), primary_key=True)
+    kinds: Mapped[list[str]]  # of images, for example those of the revisions so far
+
+
 class Verification(Table):
     """One comparison of what an archive holds of a study with what was first seen."""
 

@@ -9,6 +9,7 @@ import structlog
 from pydicom import dcmread
 
 from gateway.app import App
+from gateway.pipeline.habits import Devices, devices_of, known_habits, learn
 from gateway.pipeline.limits import EXIT_OUT_OF_MEMORY, deadline
 from gateway.pipeline.patience import patiently
 from gateway.pipeline.points import Point, reached
@@ -17,6 +18,7 @@ from gateway.results import model_set_digest
 from inference.analysis import analyse_study
 from inference.detectors import Detector, detectors_for, used
 from inference.findings import Observation, Severity, StudyAnalysis, Verdict
+from inference.provenance import Baseline
 from storage import PixelsUnreadable
 from storage.analyses import (
     NewAnalysis,
@@ -64,6 +66,7 @@ class Analyst:
         if contents.revision.state is not RevisionState.CLOSED:
             return
         analysis: StudyAnalysis | None = None
+        devices: Devices = {}
         fault = ""
         while analysis is None:
             attempt = patiently(self._begin, revision_id)
@@ -73,7 +76,7 @@ class Analyst:
                 analysis = self._given_up(contents, attempt - 1, fault)
                 break
             try:
-                analysis = self._look(contents)
+                analysis, devices = self._look(contents)
             except MemoryError:
                 self._leave(contents)
             except Exception as error:  # noqa: BLE001 - whatever it is, the study gets a verdict and the others a turn
@@ -81,7 +84,7 @@ class Analyst:
                     self._leave(contents)
                 fault = type(error).__name__
                 _log_without_values("an analysis failed", contents, error)
-        patiently(self._keep, revision_id, analysis)
+        patiently(self._keep, revision_id, analysis, devices)
 
     def _contents(self, revision_id: int) -> RevisionContents:
         with self._app.database.reading() as session:
@@ -91,7 +94,7 @@ class Analyst:
         with self._app.database.transaction() as session:
             return begin_analysis(session, revision_id, self.model_set)
 
-    def _look(self, contents: RevisionContents) -> StudyAnalysis:
+    def _look(self, contents: RevisionContents) -> tuple[StudyAnalysis, Devices]:
         limits = self._app.settings.analysis
         with ExitStack() as bounds:
             if limits.time_limit:
@@ -99,8 +102,10 @@ class Analyst:
             patiently(self._settle, contents)
             patiently(self._take_digests, contents)
             contents = patiently(self._contents, contents.revision.id)
-            return analyse_study(
-                [self._app.store.locate(instance.path) for instance in contents.instances],
+            files = [self._app.store.locate(instance.path) for instance in contents.instances]
+            devices = devices_of(files)
+            analysis = analyse_study(
+                files,
                 models=self._detectors,
                 device=limits.device,
                 batch=limits.batch,
@@ -109,8 +114,14 @@ class Analyst:
                 time_limit=limits.time_limit or float("inf"),
                 observations=_incidents(contents),
                 trust=trust_in(self._app.settings, self._app.store, contents.instances),
+                baselines=patiently(self._habits, devices),
                 study_uid=contents.revision.study_uid,
             )
+            return analysis, devices
+
+    def _habits(self, devices: Devices) -> Mapping[str, Baseline]:
+        with self._app.database.reading() as session:
+            return known_habits(session, devices)
 
     def _settle(self, contents: RevisionContents) -> None:
         """Promise 4: a second copy with other bytes is a duplicate when it shows the same, else an incident."""
@@ -191,7 +202,7 @@ class Analyst:
         )
         os._exit(EXIT_OUT_OF_MEMORY)
 
-    def _keep(self, revision_id: int, analysis: StudyAnalysis) -> None:
+    def _keep(self, revision_id: int, analysis: StudyAnalysis, devices: Devices) -> None:
         with self._app.store.draft("analyses", revision_id) as draft:
             analysis.save(draft.folder)
             path = draft.keep()
@@ -211,6 +222,8 @@ class Analyst:
         )
         with self._app.database.transaction() as session:
             kept = save_analysis(session, revision_id, self.model_set, result)
+            if kept.path == path:  # otherwise the run that was faster has taught
+                learn(session, analysis, devices)
         if kept.path != path:
             self._app.store.remove(path)
         log.info(

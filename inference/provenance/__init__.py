@@ -5,17 +5,19 @@ stack), and yields observations. A new rule is a new function; a new idea is a n
 What each one means, and how often it is wrong, stands in docs/provenance.md.
 """
 
-from inference.provenance.baseline import Baseline, by_device
+from inference.provenance.baseline import Baseline, BaselineUnreadable, by_device, kinds_of
 from inference.provenance.proof import prove
 from inference.provenance.rules import StudyFacts, observe, observe_pixels, pixel_rule, rule
 from inference.provenance.trust import Proof, Trust, load_authorities
 
 __all__ = [
     "Baseline",
+    "BaselineUnreadable",
     "Proof",
     "StudyFacts",
     "Trust",
     "by_device",
+    "kinds_of",
     "load_authorities",
     "observe",
     "observe_pixels",

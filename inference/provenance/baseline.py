@@ -6,7 +6,7 @@ private blocks is to go through other software. Plain data in and out; who store
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,9 @@ _VERSION = 1
 _ENOUGH = 8  # studies of one kind, before a device can be said to always do something
 _ALWAYS = 0.99  # share of the studies that showed it
 _MOST_TRAITS = 512  # of one kind of image; a sender that invents names must not grow the table
+_MOST_KINDS = 64  # of one device, for the same reason
+_LONGEST_NAME = 64  # characters of a private creator (PS3.5 table 6.2-1, LO)
+_LONGEST_WORD = 16  # of an image type (CS)
 
 
 class BaselineUnreadable(ValueError):
@@ -39,11 +42,16 @@ class Baseline:
     studies: Mapping[str, int] = field(default_factory=dict)
     traits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
-    def update(self, instances: Iterable[Instance]) -> "Baseline":
-        """This baseline and one more study of the device. Teach it only studies that nothing speaks against."""
+    def update(self, instances: Iterable[Instance], *, without: Collection[str] = ()) -> "Baseline":
+        """This baseline and one more study of the device, less the kinds of image that it has taught already.
+
+        Teach it only studies that nothing speaks against.
+        """
         studies = dict(self.studies)
         traits = {kind: dict(known) for kind, known in self.traits.items()}
-        for kind, members in _kinds(instances).items():
+        for kind, members in kinds_of(instances).items():
+            if kind in without or (kind not in studies and len(studies) >= _MOST_KINDS):
+                continue
             studies[kind] = studies.get(kind, 0) + 1
             known = traits.setdefault(kind, {})
             for trait in frozenset.intersection(*(_traits(instance) for instance in members)):
@@ -54,7 +62,7 @@ class Baseline:
     def compare(self, instances: Iterable[Instance]) -> tuple[Departure, ...]:
         """What these instances of the device lack although its studies always showed it."""
         found = []
-        for kind, members in sorted(_kinds(instances).items()):
+        for kind, members in sorted(kinds_of(instances).items()):
             seen = self.studies.get(kind, 0)
             if seen < _ENOUGH:
                 continue
@@ -97,11 +105,12 @@ def by_device(instances: Iterable[Instance]) -> dict[str, list[Instance]]:
     return devices
 
 
-def _kinds(instances: Iterable[Instance]) -> dict[str, Sequence[Instance]]:
+def kinds_of(instances: Iterable[Instance]) -> dict[str, Sequence[Instance]]:
     """A scanner writes another header for a localiser than for a volume: each kind has its own habits."""
     kinds: dict[str, list[Instance]] = {}
     for instance in instances:
-        kinds.setdefault("\\".join((instance.sop_class_uid, *instance.image_type[:3])), []).append(instance)
+        words = (word[:_LONGEST_WORD] for word in instance.image_type[:3])
+        kinds.setdefault("\\".join((instance.sop_class_uid, *words)), []).append(instance)
     return dict(kinds)
 
 
@@ -110,7 +119,7 @@ def _traits(instance: Instance) -> frozenset[str]:
     origin = instance.origin
     return frozenset(
         [
-            *(f"private block {creator}" for creator in origin.private_creators if creator),
+            *(f"private block {creator[:_LONGEST_NAME]}" for creator in origin.private_creators if creator),
             *(f"attribute {keyword}" for keyword in origin.attributes),
         ]
     )
