@@ -1,5 +1,6 @@
-"""Signatures, alerts and access: what contradicts itself, and what would only be noticed when it is too late."""
+"""Signatures, the object store, alerts and access: what contradicts itself, and what is noticed when it is too late."""
 
+from importlib.util import find_spec
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -7,19 +8,21 @@ from config.certificates import certificates_of, check_signing_pair, others_may_
 from config.document import Place
 from config.draft import entries
 from config.notes import Notes
-from config.settings import Settings
+from config.settings import S3, Settings
 
 _SHORTEST_SECRET = 32
 
 
 def check_security(notes: Notes, settings: Settings) -> None:
-    """Check the sections `signatures`, `alerts` and `access`, and what sources say about signatures and trust."""
+    """Check `signatures`, `audit.s3`, `alerts` and `access`, and what sources say about signatures and trust."""
     _sources(notes, settings)
     if settings.signatures.authorities is not None:
         certificates_of(notes, ("signatures", "authorities"), settings.signatures.authorities)
     if settings.signatures.ours is not None:
         ours = settings.signatures.ours
         check_signing_pair(notes, ("signatures", "ours"), ours.certificate, ours.private_key)
+    if settings.audit.s3 is not None:
+        _object_store(notes, settings.audit.s3)
     if settings.alerts.url is not None:
         _alerts(notes, settings, settings.alerts.url)
     for place, person in entries(notes.draft, ("access", "people"), settings.access.people):
@@ -54,6 +57,24 @@ def _sources(notes: Notes, settings: Settings) -> None:
                 "set `dicom.tls` with `authorities`, and this source's `certificate_subject`",
                 (*place, "certificate_subject"),
             )
+
+
+def _object_store(notes: Notes, store: S3) -> None:
+    if find_spec("boto3") is None:
+        notes.fault(
+            ("audit", "s3"),
+            store.bucket,
+            "needs boto3, which is not installed",
+            "install the extra: pip install 'scanwarden[s3]'; see docs/ledger.md",
+        )
+    parts = urlsplit(store.endpoint_url or "")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        notes.fault(
+            ("audit", "s3", "endpoint_url"),
+            store.endpoint_url,
+            "reaches the store without TLS: anybody on the way can answer in its place",
+            "give an https:// address; http:// is for a store on this machine",
+        )
 
 
 def _alerts(notes: Notes, settings: Settings, url: str) -> None:

@@ -258,6 +258,39 @@ class Collector(Section):
     backoff_limit: PositiveSeconds = Field(60, description="Longest pause between two attempts, seconds.")
 
 
+class S3(Section):
+    """A bucket with object lock, at Amazon S3 or a store that speaks its API.
+
+    Credentials come from the environment or the machine's role, where the AWS tools find them; they have no key here.
+    """
+
+    bucket: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Name of the bucket; made with object lock enabled."
+    )
+    prefix: str = Field(
+        "scanwarden/checkpoints/",
+        pattern=r"^([A-Za-z0-9_.-]+/)+$",
+        max_length=200,
+        description="What the names of the objects begin with; one for each ledger, and a new one after a backup was "
+        "restored.",
+    )
+    endpoint_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+        description="Root of an S3-compatible store, such as https://objects.example; unset: Amazon S3.",
+    )
+    region: str | None = Field(
+        None, pattern=r"^[a-z0-9-]{1,63}$", description="Region of the bucket; unset: as the AWS tools find it."
+    )
+    retention_days: int = Field(
+        3650,
+        ge=1,
+        le=36_500,
+        description="Days for which nobody can delete or overwrite a checkpoint (mode COMPLIANCE), its owner neither.",
+    )
+    timeout: PositiveSeconds = Field(10, description="Seconds to wait for each of its answers; asked at most twice.")
+
+
 class Audit(Section):
     """The ledger's own timetable."""
 
@@ -275,6 +308,7 @@ class Audit(Section):
         description="Append-only files that get every checkpoint, beside `ledger/checkpoints.jsonl` under "
         "`store.root`; best where the database's administrator cannot write.",
     )
+    s3: S3 | None = Field(None, description="A bucket with object lock that gets every checkpoint; unset: none.")
     trusted_keys: tuple[FilePath, ...] = Field(
         (),
         description="PEM files of public keys that the ledger's verification believes, with those that they vouch "

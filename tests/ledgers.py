@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import text
 
 from storage import AuditEvent, AuditEventType, Database
+from storage.audit.anchors import Anchor
 from storage.audit.archive import Archive
 from storage.audit.checkpoints import Checkpoints
 from storage.audit.keys import KeyFolder
@@ -24,11 +25,13 @@ class Kept:
 
     database: Database
     folder: Path
+    stores: Sequence[Anchor] = ()
 
     def __post_init__(self) -> None:
         self.outside = self.folder / "outside" / "anchor.jsonl"
         archive = Archive(self.database, self.folder / "store" / "ledger")
-        self.checkpoints = Checkpoints(archive, KeyFolder(self.folder / "store" / "keys"), [self.outside])
+        keys = KeyFolder(self.folder / "store" / "keys")
+        self.checkpoints = Checkpoints(archive, keys, [self.outside], stores=self.stores)
         self.archive = archive
 
     def happen(self, count: int, study_uid: str = "1.2.3") -> None:

@@ -16,13 +16,14 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from config import Settings
-from storage.audit.anchors import append_anchored, last_anchored
+from storage.audit.anchors import Anchor, FileAnchor
 from storage.audit.archive import Archive
 from storage.audit.checkpoint import FIRST, NAMES, Checkpoint, signed
 from storage.audit.events import AuditEvent, AuditEventType, AuditOutcome
 from storage.audit.keys import KeyFault, KeyFolder, PublishedKey, SigningKey, endorsement_of
 from storage.audit.ledger import Break, BreakKind, Head, LedgerBroken, LedgerRecord, append, break_after
 from storage.audit.merkle import Frontier
+from storage.audit.s3_anchor import S3Anchor
 from storage.audit.tree import BLOCK_LEVEL, StoredTree, leaf_of, write_nodes
 from storage.database import Database
 from storage.errors import NotFound, StorageError
@@ -61,14 +62,28 @@ class Checkpoints:
     """The checkpoints of one ledger, and the keys that sign them."""
 
     def __init__(
-        self, archive: Archive, keys: KeyFolder, anchors: Sequence[Path] = (), trusted: Sequence[Path] = ()
+        self,
+        archive: Archive,
+        keys: KeyFolder,
+        anchors: Sequence[Path] = (),
+        trusted: Sequence[Path] = (),
+        stores: Sequence[Anchor] = (),
     ) -> None:
-        """`anchors`: append-only files beside the published one. `trusted`: PEM files that verification believes."""
+        """`anchors`: append-only files beside the published one; `stores`: anchors that are no files.
+
+        `trusted`: PEM files that verification believes.
+        """
         self.trusted = tuple(trusted)
         self.archive = archive
         self.keys = keys
         self.anchors = (archive.folder / "checkpoints.jsonl", *anchors)
+        self.stores = tuple(stores)
         self._database: Database = archive.database
+
+    @property
+    def anchored_in(self) -> tuple[Anchor, ...]:
+        """Every anchor."""
+        return (*(FileAnchor(path) for path in self.anchors), *self.stores)
 
     def newest(self) -> Checkpoint | None:
         """The last checkpoint that was taken."""
@@ -106,7 +121,7 @@ class Checkpoints:
         """Sign the ledger's head, tell the ledger, and anchor it.
 
         Without `always`: None when nothing happened since the last one but its own record. Raises LedgerBroken,
-        KeyFault, DatabaseUnavailable. A file that cannot be anchored in keeps nothing from being signed: see `anchor`.
+        KeyFault, DatabaseUnavailable. An anchor that cannot be reached keeps nothing from being signed: see `anchor`.
         """
         signer = self._signer(actor)
         for _ in range(_ATTEMPTS):
@@ -127,19 +142,19 @@ class Checkpoints:
     def anchor(self, actor: str) -> None:
         """Append what each anchor lacks; the ledger says when that was more than the newest, and when it failed."""
         newest = self.newest()
-        for path in self.anchors:
+        for anchor in self.anchored_in:
             try:
-                last = last_anchored(path)
+                last = anchor.last(newest.number if newest else 0)
                 lacks = self.taken(after=last.number if last else 0)
-                append_anchored(path, lacks)
+                added = anchor.append(lacks)
             except StorageError as fault:
-                self._record(actor, AuditOutcome.SERIOUS_FAILURE, {"anchor": path.name, "reason": str(fault)[:500]})
+                self._record(actor, AuditOutcome.SERIOUS_FAILURE, {"anchor": anchor.name, "reason": str(fault)[:500]})
                 continue
-            if newest is not None and len(lacks) > 1:
+            if newest is not None and len(lacks) > 1 and added > 0:
                 self._record(
                     actor,
                     AuditOutcome.SUCCESS,
-                    {"anchor": path.name, "first": lacks[0].number, "last": lacks[-1].number},
+                    {"anchor": anchor.name, "first": lacks[0].number, "last": lacks[added - 1].number},
                 )
 
     def rotate(self, actor: str, *, lost: bool = False) -> PublishedKey:
@@ -199,9 +214,9 @@ class Checkpoints:
             listing.write_text(text, encoding="ascii")
 
     def _agree(self, last: Checkpoint | None) -> None:
-        for path in self.anchors:
+        for anchor in self.anchored_in:
             try:
-                anchored = last_anchored(path)
+                anchored = anchor.last(last.number if last else 0)
             except StorageError:
                 continue  # `anchor` says so
             if anchored is None or (last is not None and anchored.number < last.number):
@@ -210,9 +225,9 @@ class Checkpoints:
                 seq = min(anchored.seq, last.seq if last else 0) + 1
                 have = f"checkpoint {last.number}" if last else "none"
                 text = (
-                    f"{path} holds checkpoint {anchored.number} of {anchored.seq} records, the database's newest is "
-                    f"{have}: the ledger was cut, rewritten or restored; if you restored a backup, keep that file "
-                    "elsewhere as the proof of what was lost and begin a new one"
+                    f"{anchor.where} holds checkpoint {anchored.number} of {anchored.seq} records, the database's "
+                    f"newest is {have}: the ledger was cut, rewritten or restored; if you restored a backup, keep that "
+                    "anchor as the proof of what was lost and begin a new one"
                 )
                 raise LedgerBroken(Break(seq, BreakKind.TRUNCATED, text))
 
@@ -292,4 +307,5 @@ def open_checkpoints(settings: Settings, database: Database) -> Checkpoints:
     """The checkpoints of the ledger that the settings name."""
     keys = KeyFolder(settings.audit.keys or settings.store.root / "keys")
     audit = settings.audit
-    return Checkpoints(open_archive(settings, database), keys, audit.anchors, audit.trusted_keys)
+    stores = () if audit.s3 is None else (S3Anchor(audit.s3),)
+    return Checkpoints(open_archive(settings, database), keys, audit.anchors, audit.trusted_keys, stores)

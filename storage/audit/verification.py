@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from storage.audit.anchors import Anchored, AnchorUnreadable, read_anchored
+from storage.audit.anchors import Anchor, Anchored, held_in
 from storage.audit.archive import Archive
 from storage.audit.checkpoint import FIRST, Checkpoint
 from storage.audit.checkpoints import Checkpoints
@@ -38,7 +38,7 @@ class LedgerReport:
     """The last record under a checkpoint; what came later is held by the chain alone."""
     checkpoints: int
     anchored: int
-    """Checkpoints that files outside the database vouch for."""
+    """Checkpoints that anchors and files outside the database vouch for."""
     keys: tuple[PublishedKey, ...]
     breaks: tuple[Break, ...]
 
@@ -67,15 +67,16 @@ def verify_ledger(
     believed. Raises KeyFault when a file of the settings holds no key.
     """
     trusted = (*trusted, *(PublicKey.from_file(path) for path in checkpoints.trusted))
-    # Files first: what is in them was committed before, so a checkpoint that is taken meanwhile raises no alarm.
-    paths = dict.fromkeys((*checkpoints.anchors, *kept))
-    files = {path: _read(path) for path in paths if path.exists() or path in kept}
+    # Anchors first: what is in them was committed before, so a checkpoint that is taken meanwhile raises no alarm.
+    known = {each.number: each for each in checkpoints.taken()} if checkpoints.stores else {}
+    anchors = [(anchor, anchor.read(known)) for anchor in checkpoints.anchored_in]
+    files = [held_in(path) for path in dict.fromkeys(kept) if path not in checkpoints.anchors or not path.exists()]
     own, last = checkpoints.snapshot()
     walk = _Walk({each.number: each for each in own}, trusted)
-    for path, found in files.items():
-        walk.file(path, found)
-    for path in checkpoints.anchors:
-        walk.anchor(path, files.get(path), now or datetime.now(UTC))
+    for found in (*(found for _, found in anchors if found is not None), *files):
+        walk.outsider(found)
+    for anchor, held in anchors:
+        walk.anchor(anchor, held, now or datetime.now(UTC))
     try:
         walk.records(checkpoints.archive.records(last=last), progress)
     except LedgerBroken as fault:
@@ -156,20 +157,20 @@ class _Walk:
             previous, number = each.digest, each.number
             self._marks.setdefault(each.seq, []).append(each)
 
-    def anchor(self, path: Path, found: Anchored | None, now: datetime) -> None:
+    def anchor(self, anchor: Anchor, found: Anchored | None, now: datetime) -> None:
         """Hold a configured anchor to the database: it has to have every checkpoint."""
         due = [each for each in self.own.values() if _age(each, now) > PATIENCE]
         last = found.last.number if found and found.last else 0
         if not due or (found is not None and (found.fault is not None or due[-1].number <= last)):
             return
         what = "is gone" if found is None else f"was cut: it ends at checkpoint {last}"
-        text = f"the anchor {path} {what}; the database has {due[-1].number} checkpoints"
+        text = f"the anchor {anchor.where} {what}; the database has {due[-1].number} checkpoints"
         self._broken(due[-1].seq, BreakKind.ANCHOR, text)
 
-    def file(self, path: Path, found: Anchored) -> None:
-        """Hold the ledger to the checkpoints in a file."""
+    def outsider(self, found: Anchored) -> None:
+        """Hold the ledger to the checkpoints in an anchor or a kept file."""
         if found.fault is not None:
-            self._broken(found.last.seq if found.last else 0, BreakKind.ANCHOR, f"{path}: {found.fault}")
+            self._broken(found.last.seq if found.last else 0, BreakKind.ANCHOR, f"{found.where}: {found.fault}")
         for each in found.checkpoints:
             known = self.outside.setdefault(each.number, each)
             if each != self.own.get(each.number) or each != known:
@@ -284,16 +285,6 @@ class _Walk:
 
     def _broken(self, seq: int, kind: BreakKind, text: str) -> None:
         self.breaks.append(Break(seq, kind, text))
-
-
-def _read(path: Path) -> Anchored:
-    try:
-        found = read_anchored(path)
-    except AnchorUnreadable as fault:
-        return Anchored(path, (), str(fault))
-    if not found.checkpoints and found.fault is None:
-        return Anchored(path, (), "holds no checkpoint")
-    return found
 
 
 def _object(details: str) -> Mapping[str, Any]:

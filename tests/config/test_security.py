@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from config import security
 from config.faults import Report
 from tests.signers import authority, signer
 
@@ -68,3 +69,29 @@ def test_a_person_is_a_user_or_a_group(checked: Checked) -> None:
         assert faults(checked(people.format(wrong))) == {"access.people[1]"}
     assert faults(checked(people.format("{user: a, role: king}"))) == {"access.people[1].role"}
     assert [each.key for each in checked("access: {people: [{user: a, role: viewer}]}\n").warnings] == ["access.people"]
+
+
+def test_an_object_store_needs_its_extra_and_tls(checked: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security, "find_spec", lambda _: object())
+    assert not checked("audit: {s3: {bucket: ledger}}\n").faults
+    assert not checked("audit: {s3: {bucket: ledger, endpoint_url: 'https://objects.example'}}\n").faults
+    assert not checked("audit: {s3: {bucket: ledger, endpoint_url: 'http://127.0.0.1:9000'}}\n").faults
+    plain = "audit: {s3: {bucket: ledger, endpoint_url: 'http://objects.example'}}\n"
+    assert faults(checked(plain)) == {"audit.s3.endpoint_url"}
+    monkeypatch.setattr(security, "find_spec", lambda _: None)
+    (fault,) = checked("audit: {s3: {bucket: ledger}}\n").faults
+    assert (fault.key, fault.problem) == ("audit.s3", "needs boto3, which is not installed")
+    assert "scanwarden[s3]" in fault.remedy
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["access_key: AKIA", "secret_access_key: hunter2", "endpoint_url: 'https://user:hunter2@objects.example'"],
+)
+def test_credentials_of_an_object_store_are_refused_in_the_file(
+    checked: Checked, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr(security, "find_spec", lambda _: object())
+    report = checked(f"audit: {{s3: {{bucket: ledger, {line}}}}}\n")
+    assert faults(report) == {f"audit.s3.{line.split(':')[0]}"}
+    assert "hunter2" not in str(report)
