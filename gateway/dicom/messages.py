@@ -246,7 +246,8 @@ class GatewayAssociation(Association):
 def _wake(event: evt.Event) -> None:
     """A request that cannot be decoded leaves the association's thread waiting for it: tell it that none will come."""
     if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+        waiting: Any = event.assoc.dul.to_user_queue  # None is no primitive, and that is the point
+        waiting.put(None)
 
 
 def _keep_long_uids(event: evt.Event) -> None:
