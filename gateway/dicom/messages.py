@@ -6,7 +6,9 @@ are `Association._serve_request`, `DIMSEServiceProvider.receive_primitive` and `
 tests/gateway/dicom/test_pynetdicom.py holds what we assume of them.
 """
 
+import queue
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Protocol
@@ -131,7 +133,8 @@ class GatewayStateMachine(StateMachine):
     def do_action(self, event: str) -> None:
         """Act on `event` in the current state."""
         if event == DATA_REQUEST and (event, self.current_state) not in TRANSITION_TABLE:
-            self.dul.to_provider_queue.get(block=False)
+            with suppress(queue.Empty):  # the same primitive may stand behind several events
+                self.dul.to_provider_queue.get(block=False)
             return
         super().do_action(event)
 

@@ -99,14 +99,18 @@ class _Parts:
         while (at := self._buffer.find(self._mark)) < 0:
             ready = len(self._buffer) - len(self._mark)
             if ready > 0:
+                self._bound(written + ready)
                 write(self._buffer[:ready])
                 written += ready
                 self._buffer = self._buffer[ready:]
-            if written > self._limit:
-                raise ConnectionBroken(f"the archive sends an instance of more than {self._limit} bytes; it is cut off")
             self._read()
+        self._bound(written + at)
         write(self._buffer[:at])
         self._buffer = self._buffer[at + len(self._mark) :]
+
+    def _bound(self, size: int) -> None:
+        if size > self._limit:
+            raise ConnectionBroken(f"the archive sends an instance of more than {self._limit} bytes; it is cut off")
 
     def _read(self) -> None:
         more = self._answer.read1(_CHUNK)

@@ -141,9 +141,10 @@ def test_a_wrong_answer_is_a_reason(
         get_study_by_web(server.url, "1.2", folder, timeout=5)
 
 
-def test_an_endless_instance_is_cut_off(server: Server, files: list[Path], folder: Path) -> None:
+@pytest.mark.parametrize("piece", [100, 1 << 16])
+def test_an_endless_instance_is_cut_off(server: Server, files: list[Path], folder: Path, piece: int) -> None:
     server.holds(files)
-    server.piece = 100
+    server.piece = piece
     with pytest.raises(ConnectionBroken, match="more than 1000 bytes"):
         get_study_by_web(server.url, "1.2", folder, timeout=5, max_bytes=1000)
 
