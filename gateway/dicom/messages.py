@@ -7,10 +7,11 @@ tests/gateway/dicom/test_pynetdicom.py holds what we assume of them.
 """
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import structlog
@@ -28,7 +29,8 @@ from gateway.dicom.contexts import VERIFICATION
 log = structlog.get_logger(__name__)
 
 PRIORITY_HIGH = 1  # (0000,0700), PS3.7 E.1
-MAX_OTHER_BYTES = 64 * 1024  # of a data set that belongs to no C-STORE request
+MAX_OTHER_BYTES = 64 * 1024  # of a data set that belongs to no C-STORE request and to no handler
+MAX_HANDLED_BYTES = 16 * 1024**2  # of one that belongs to a handler: a commitment request for 100,000 instances
 MAX_WAITING = 4  # requests of a sender that does not wait for answers; asynchronous operations are not negotiated
 DATA_REQUEST = "Evt9"  # from the state machine's user: send P-DATA
 INVALID_PDU = "Evt19"  # to the state machine (PS3.8 table 9-6): answer with A-ABORT
@@ -77,12 +79,30 @@ class Receiver(Protocol):
         """A request that is neither; the association is aborted."""
 
 
+class RequestHandler(Protocol):
+    """Serves the messages of one type on the contexts of one abstract syntax, in the association's thread.
+
+    `message` is a DIMSE primitive of pynetdicom: a request, or the response to a request that was sent with
+    `association.dimse.send_msg`, which any thread may do. Whatever it raises aborts the association.
+    """
+
+    def __call__(self, association: "GatewayAssociation", message: Any, context_id: int) -> None: ...
+
+
+Handlers = Mapping[tuple[str, type], RequestHandler]  # (abstract syntax, class of the DIMSE primitive)
+NO_HANDLERS: Handlers = MappingProxyType({})
+
+
 class IncomingDataSet(BytesIO):
     """Stands where pynetdicom gathers a message's data set, and passes it on."""
 
-    def __init__(self, open_sink: Callable[[], Sink | None]) -> None:
+    def __init__(self, open_sink: Callable[[], Sink | None], max_bytes: Callable[[], int] | None = None) -> None:
+        """`max_bytes`, asked at the first fragment: what is kept in memory when there is no sink."""
         super().__init__()
         self._open_sink: Callable[[], Sink | None] | None = open_sink
+        self._max_bytes = max_bytes
+        self._limit = MAX_OTHER_BYTES
+        self.too_long = False
         self.sink: Sink | None = None
         self.uids_as_sent: dict[str, str] = {}
 
@@ -91,10 +111,14 @@ class IncomingDataSet(BytesIO):
         if self._open_sink is not None:
             self.sink = self._open_sink()
             self._open_sink = None
+            if self._max_bytes is not None:
+                self._limit = self._max_bytes()
         if self.sink is not None:
             self.sink.write(data)
-        elif self.tell() + len(data) <= MAX_OTHER_BYTES:
+        elif not self.too_long and self.tell() + len(data) <= self._limit:
             super().write(data)
+        else:
+            self.too_long = True
         return len(data)
 
     def discard(self) -> None:
@@ -115,7 +139,9 @@ class GatewayDimse(DIMSEServiceProvider):
                 self.dul.event_queue.put(INVALID_PDU)
                 return
             message = self.message = DIMSEMessage()
-            message.data_set = IncomingDataSet(lambda: self.assoc.open_sink(message))
+            message.data_set = IncomingDataSet(
+                lambda: self.assoc.open_sink(message), lambda: self.assoc.max_bytes(message)
+            )
         try:
             super().receive_primitive(primitive)
         except Exception:
@@ -142,7 +168,13 @@ class GatewayStateMachine(StateMachine):
 class GatewayAssociation(Association):
     """One peer's association with us, from its admitted request to its end."""
 
-    def __init__(self, ae: AE, receiver: Receiver, on_end: Callable[["GatewayAssociation"], None]) -> None:
+    def __init__(
+        self,
+        ae: AE,
+        receiver: Receiver,
+        on_end: Callable[["GatewayAssociation"], None],
+        handlers: Handlers = NO_HANDLERS,
+    ) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
         self.dimse = GatewayDimse(self)
         self.dul.state_machine = GatewayStateMachine(self.dul)
@@ -150,6 +182,7 @@ class GatewayAssociation(Association):
         self.serving = False
         self._receiver = receiver
         self._on_end = on_end
+        self._handlers_of_requests = handlers
         self.bind(evt.EVT_DIMSE_RECV, _keep_long_uids)
         self.bind(evt.EVT_CONN_CLOSE, _wake)
 
@@ -195,11 +228,37 @@ class GatewayAssociation(Association):
             elif isinstance(msg, C_ECHO) and msg.is_valid_request and self._is_verification(context_id):
                 self._receiver.echoed(self.ticket)
                 super()._serve_request(msg, context_id)
+            elif (handler := self._handler(type(msg), context_id)) is not None:
+                self._handle(self.ticket, handler, msg, context_id)
             else:
                 self._receiver.misused(self.ticket, f"{type(msg).__name__.replace('_', '-')} is not offered here")
                 self.abort()
         finally:
             self.serving = False
+
+    def max_bytes(self, message: DIMSEMessage) -> int:
+        """How much of the data set of `message` is kept in memory."""
+        context = self._accepted_cx.get(message.context_id or 0)
+        served = context is not None and any(
+            syntax == context.abstract_syntax for syntax, _ in self._handlers_of_requests
+        )
+        return MAX_HANDLED_BYTES if served else MAX_OTHER_BYTES
+
+    def _handler(self, kind: type, context_id: int) -> RequestHandler | None:
+        context = self._accepted_cx.get(context_id)
+        return None if context is None else self._handlers_of_requests.get((str(context.abstract_syntax), kind))
+
+    def _handle(self, ticket: Ticket, handler: RequestHandler, message: Any, context_id: int) -> None:
+        data_set = next((each for each in vars(message).values() if isinstance(each, IncomingDataSet)), None)
+        if data_set is not None and data_set.too_long:
+            self._receiver.misused(ticket, f"a request's data set is longer than {MAX_HANDLED_BYTES} bytes")
+            self.abort()
+            return
+        try:
+            handler(self, message, context_id)
+        except Exception:
+            log.exception("a request could not be served; its association is aborted")
+            self.abort()
 
     def _is_verification(self, context_id: int) -> bool:
         context = self._accepted_cx.get(context_id)

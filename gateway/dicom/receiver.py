@@ -20,7 +20,7 @@ from gateway.dicom.association import Admission, AssociationRejected, Caller, Ca
 from gateway.dicom.congestion import Congestion
 from gateway.dicom.connections import ConnectionHandler, GatewayServer
 from gateway.dicom.contexts import answer
-from gateway.dicom.messages import GatewayAssociation
+from gateway.dicom.messages import GatewayAssociation, RequestHandler
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.dicom.quiet import quiet_pynetdicom
 from gateway.dicom.scp import StorageService
@@ -60,6 +60,7 @@ class Receiver:
         )
         self._admission = Admission(dicom, congested=self._congested)
         self._tls = server_context(dicom.tls) if dicom.tls is not None else None
+        self._handlers: dict[tuple[str, type], RequestHandler] = {}  # beyond C-STORE and C-ECHO
         self._server: GatewayServer | None = None
         self._associations: set[GatewayAssociation] = set()
         self._lock = threading.Lock()
@@ -176,7 +177,7 @@ class Receiver:
     ) -> GatewayAssociation:
         """An association over `connection`, whose request is `received`; it decides about it in its own thread."""
         ae = handler.ae
-        association = GatewayAssociation(ae, self._service, self._ended)
+        association = GatewayAssociation(ae, self._service, self._ended, self._handlers)
         association._server = handler.server
         association.name = f"AcceptorThread@{handler.client_address[0]}"
         association.set_socket(GatewaySocket(association, connection, received))
