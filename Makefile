@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
+# Much of the suite waits for peers and clocks: one worker more than cores.
+WORKERS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 1)))
 
 .PHONY: demo test lint serve peers attacks clean help
 
@@ -31,7 +33,7 @@ peers:
 	@sh tests/peers.sh
 
 test: $(VENV)/.developing peers
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 attacks: $(VENV)/.developing peers
 	$(BIN)/python -m pytest tests/security -v

@@ -14,10 +14,6 @@ from storage.audit.s3_anchor import S3Anchor
 from tests.ledgers import ACTOR, Kept, rechained
 from tests.object_store import CREDENTIALS, ObjectStore, serving
 
-needs_moto = "needs boto3 and moto: pip install 'boto3>=1.40' 'moto[server,s3]'"
-pytest.importorskip("boto3", reason=needs_moto)
-pytest.importorskip("moto", reason=needs_moto)
-
 LATER = timedelta(hours=1)
 _names = count()
 
