@@ -24,6 +24,7 @@ from typing import Literal
 
 from config import Settings
 from storage.errors import StoreFull, from_os_error
+from storage.points import Point, reached
 
 _NEWBORN = 60.0  # seconds in which a file in incoming/ may not have its lock yet
 DraftKind = Literal["analyses", "evidence"]
@@ -180,6 +181,7 @@ class Upload:
         flock(self._handle, LOCK_EX | LOCK_NB)
         self._digest = sha256()
         self.size = 0
+        reached(Point.INCOMING_CREATED)
 
     @property
     def path(self) -> Path:
@@ -193,23 +195,30 @@ class Upload:
             while view:
                 view = view[os.write(handle, view) :]
         self._digest.update(data)
+        reached(Point.BYTES_WRITTEN if self.size else Point.FIRST_BYTES_WRITTEN)
         self.size += len(data)
 
     def keep(self, sop_instance_uid: str) -> StoredFile:
-        """Make the bytes durable under their final name: fsync, rename, fsync of the folder.
+        """Make the bytes durable under their final name: rename, fsync, fsync of the folder.
 
-        The caller then indexes the file (`reception.record_instances`) and only after that acknowledges it. Whatever
-        error it raises, no file remains.
+        The rename comes first because a journalling file system then commits bytes and name together. What a power cut
+        leaves of the file in between is no instance: no row names it, and `sweeping` removes it. The caller then
+        indexes it (`reception.record_instances`) and only after that acknowledges it. Whatever error is raised here,
+        no file remains.
         """
         handle = self._open()
         name = f"{sha256(sop_instance_uid.encode('utf-8', 'surrogatepass')).hexdigest()}-{token_hex(8)}.dcm"
         relative = f"instances/{name[:2]}/{name}"
         final = self._store.root / relative
         with _in_our_words("storing", final):
-            os.fsync(handle)
+            reached(Point.LAST_BYTES_WRITTEN)
             self._path.rename(final)
             try:
+                reached(Point.RENAMED)
+                os.fsync(handle)
+                reached(Point.FILE_SYNCED)
                 _sync_folder(final.parent)
+                reached(Point.FOLDER_SYNCED)
             except OSError:
                 final.unlink(missing_ok=True)
                 raise

@@ -41,6 +41,7 @@ from storage import (
     peer_actor,
     record_instance,
 )
+from storage.points import Point, reached
 
 log = structlog.get_logger(__name__)
 
@@ -139,6 +140,7 @@ class StorageService:
         finally:
             if sink is not None:
                 sink.discard()
+        reached(Point.ANSWERING)
         return Answer(STATUS_SUCCESS)
 
     def echoed(self, ticket: Ticket) -> None:
@@ -182,8 +184,11 @@ class StorageService:
         committing = False
         try:
             with self._database.transaction() as session:
+                reached(Point.TRANSACTION_BEGUN)
                 outcome = record_instance(session, stored, facts)
+                reached(Point.INDEXED)
                 committing = True
+            reached(Point.COMMITTED)
         except BaseException:
             # A commit that ends in an error may have happened all the same: then the file must stay.
             if not committing:
@@ -193,6 +198,7 @@ class StorageService:
             self._turn.release()
         try:
             outcome.settle(self._store)
+            reached(Point.SETTLED)
         except StorageError as fault:  # it is stored: the sender must not hear otherwise
             log.warning("the file of a repeat stays until the next sweep", reason=str(fault))
         log.debug(

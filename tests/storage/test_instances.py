@@ -59,7 +59,9 @@ def test_an_upload_that_is_not_kept_leaves_nothing(store: InstanceStore) -> None
     assert files(store) == []
 
 
-def test_bytes_name_and_folder_are_durable_in_this_order(store: InstanceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_and_name_are_durable_before_a_file_is_handed_on(
+    store: InstanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[str] = []
     fsync, rename = os.fsync, Path.rename
 
@@ -75,7 +77,7 @@ def test_bytes_name_and_folder_are_durable_in_this_order(store: InstanceStore, m
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(Path, "rename", noted_rename)
     keep(store, "1.2.3")
-    assert done == ["fsync of .part", "rename", "fsync of the folder"]
+    assert done == ["rename", "fsync of .dcm", "fsync of the folder"]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 import pytest
 
-from storage import Database, InstanceStore, Ledger, StoreFault, record_instance
+from storage import Database, Disposition, InstanceStore, Ledger, StoreFault, points, record_instance
 from storage.analyses import NewAnalysis, NewEvidence, begin_analysis, save_analysis, save_evidence
 from storage.studies import close_revision
 from storage.sweeping import sweep_orphans
-from storage.tables import CloseReason
+from storage.tables import CloseReason, Instance
 from tests.storage.arrivals import SR, facts, files, keep, receive
 
 
@@ -26,6 +26,33 @@ def test_a_file_whose_row_was_never_committed_is_removed_and_audited(store: Inst
     assert files(store) == [kept.relative]
     (record,) = Ledger(database).list(event="files-swept")
     assert record.to_json()["details"] == {"count": 1, "paths": [orphan.relative]}
+
+
+class Killed(BaseException):
+    """Ends a receiver where it stands, as far as a test can without a process of its own."""
+
+
+@pytest.mark.parametrize("point", [points.Point.RENAMED, points.Point.FILE_SYNCED, points.Point.FOLDER_SYNCED])
+def test_a_file_whose_receiver_died_before_its_row_is_no_instance(
+    store: InstanceStore, database: Database, monkeypatch: pytest.MonkeyPatch, point: points.Point
+) -> None:
+    """Its bytes may not even be durable; it lies where instances lie, but nothing looks for it there."""
+
+    def die(reached: points.Point) -> None:
+        if reached is point:
+            raise Killed
+
+    kept = receive(store, database, "1.2.3").stored
+    with monkeypatch.context() as patch:
+        patch.setattr(points, "listener", die)
+        with pytest.raises(Killed):
+            keep(store, "1.2.3", b"half")
+    assert len(files(store)) == 2
+    with database.reading() as session:
+        assert [row.path for row in session.query(Instance)] == [kept.relative]
+    assert receive(store, database, "1.2.3", b"half and half").disposition is Disposition.CONTESTED
+    assert len(sweep_orphans(store, database, older_than=-10).paths) == 1
+    assert len(files(store)) == 2
 
 
 def test_a_receiver_that_was_slower_than_the_sweep_does_not_acknowledge(
