@@ -7,15 +7,20 @@ addresses and accession digests only (promise 7).
 from storage.tables.columns import (
     AnalysisState,
     CloseReason,
+    CommitmentState,
     DeliveryState,
+    ForwardState,
     InstanceKind,
     InstanceState,
     Priority,
+    RequestState,
     RevisionState,
     Table,
     UtcDateTime,
     VerificationState,
 )
+from storage.tables.commitment import Commitment, CommitmentRequest
+from storage.tables.forwarding import Forward, ForwardCursor
 from storage.tables.ledger import CheckpointRow, LedgerNode, LedgerRow, Segment, SpoolCursor
 from storage.tables.proof import DeviceBaseline, FirstSeen, Lesson, Root, Verification
 from storage.tables.service import Lease, Process
@@ -26,11 +31,17 @@ __all__ = [
     "AnalysisState",
     "CheckpointRow",
     "CloseReason",
+    "Commitment",
+    "CommitmentRequest",
+    "CommitmentState",
     "Delivery",
     "DeliveryState",
     "DeviceBaseline",
     "Evidence",
     "FirstSeen",
+    "Forward",
+    "ForwardCursor",
+    "ForwardState",
     "Instance",
     "InstanceKind",
     "InstanceState",
@@ -40,6 +51,7 @@ __all__ = [
     "Lesson",
     "Priority",
     "Process",
+    "RequestState",
     "Revision",
     "RevisionState",
     "Root",

@@ -90,6 +90,32 @@ class DeliveryState(StrEnum):
     DEAD = "DEAD"
 
 
+class RequestState(StrEnum):
+    """How far a peer's request for storage commitment is; DEAD: it has its answer from us and cannot be told."""
+
+    RECEIVED = "RECEIVED"
+    ANSWERED = "ANSWERED"  # every file was looked at; the result has to be told
+    REPORTED = "REPORTED"
+    DEAD = "DEAD"
+
+
+class CommitmentState(StrEnum):
+    """What a destination said to our request for storage commitment."""
+
+    WAITING = "WAITING"
+    COMMITTED = "COMMITTED"
+    FAILED = "FAILED"  # for at least one instance, or the request itself was refused
+
+
+class ForwardState(StrEnum):
+    """How far an instance is on its way through us; `scanwarden forwards retry` revives a DEAD one."""
+
+    HELD = "HELD"  # a second copy of a UID: until the pixels are compared
+    WAITING = "WAITING"
+    SENT = "SENT"
+    DEAD = "DEAD"
+
+
 class VerificationState(StrEnum):
     """How far the verification of a study in an archive is."""
 
@@ -133,4 +159,8 @@ class Table(DeclarativeBase):
         AnalysisState: _choice(AnalysisState),
         DeliveryState: _choice(DeliveryState),
         VerificationState: _choice(VerificationState),
+        RequestState: _choice(RequestState),
+        CommitmentState: _choice(CommitmentState),
+        ForwardState: _choice(ForwardState),
+        list[Any]: JSON(),
     }

@@ -79,6 +79,7 @@ class Instance(Table):
         Index("ix_instances_study_uid", "study_uid", "revision_id"),
         Index("ix_instances_revision_id", "revision_id"),
         Index("uq_instances_path", "path", unique=True),
+        Index("ix_instances_pixel_sha256", "pixel_sha256"),
     )
 
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
