@@ -6,6 +6,7 @@ from itertools import combinations
 
 from config.document import Place, written
 from config.draft import entries
+from config.forwarding_rules import check_forwarding
 from config.notes import Notes
 from config.settings import Collector, Destination, Settings, Source
 
@@ -21,6 +22,7 @@ def check_consistency(
     """Compare the values with each other, and with the names of profiles and models where those are given."""
     sources = list(entries(notes.draft, ("dicom", "sources"), settings.dicom.sources))
     destinations = list(entries(notes.draft, ("destinations",), settings.destinations))
+    check_forwarding(notes, settings)
     _sources(notes, settings, sources)
     _twice_the_same_source(notes, sources)
     _destinations(notes, settings, destinations)

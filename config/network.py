@@ -38,6 +38,13 @@ class Source(Section):
         None, description="Priority of its studies; unset: what the request's own DICOM priority says (HIGH is stat)."
     )
 
+    host: Host | None = Field(
+        None,
+        description="Where it is called back with the result of a storage commitment; unset: where a destination with "
+        "its AE title is, or only on the association that it asked on.",
+    )
+    port: Port | None = Field(None, description="Its DICOM port, for the call back.")
+    tls: Tls | None = Field(None, description="Certificates for the call back; unset: no TLS.")
     require_signature: bool = Field(
         False,
         description="It signs everything that it makes (PS3.15 Annex C): an instance without a sound signature by one "

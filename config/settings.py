@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from config.document import Document, read_document
 from config.faults import ConfigurationRefused
+from config.forwarding import Commitment, Forwarding, Route
 from config.network import Destination, Dicom, Source, Tls
 from config.proof import S3, Access, Alerts, Audit, Collector, OurSignature, Person, Signatures, Verification
 from config.section import Section
@@ -38,9 +39,11 @@ __all__ = [
     "Collector",
     "Database",
     "Destination",
+    "Commitment",
     "Dicom",
     "Log",
     "OurSignature",
+    "Forwarding",
     "Person",
     "Queues",
     "Retention",
@@ -49,6 +52,7 @@ __all__ = [
     "Section",
     "Settings",
     "Signatures",
+    "Route",
     "Source",
     "Store",
     "Tls",
@@ -179,6 +183,8 @@ class Settings(BaseSettings):
     )
     signatures: Signatures = Field(default_factory=Signatures, description="Digital signatures in DICOM objects.")
     alerts: Alerts = Field(default_factory=Alerts, description="Security events, sent to a webhook at once.")
+    forwarding: Forwarding = Field(default_factory=Forwarding, description="What is passed on as it came.")
+    commitment: Commitment = Field(default_factory=Commitment, description="Storage commitment, both ways.")
     access: Access = Field(default_factory=Access, description="Who may use our tools.")
     log: Log = Field(default_factory=Log, description="What goes to standard error.")
 

@@ -21,6 +21,11 @@ _SEVERITIES = {
     AuditEventType.PROCESS_DIED: AlertSeverity.WARNING,
     AuditEventType.REVISION_FAILED: AlertSeverity.WARNING,
     AuditEventType.DELIVERY_DEAD: AlertSeverity.WARNING,
+    AuditEventType.INSTANCE_DAMAGED: AlertSeverity.INCIDENT,
+    AuditEventType.PIXELS_REPEATED: AlertSeverity.WARNING,
+    AuditEventType.COMMITMENT_DEAD: AlertSeverity.WARNING,
+    AuditEventType.FORWARD_DEAD: AlertSeverity.WARNING,
+    AuditEventType.FORWARDING_STALLED: AlertSeverity.WARNING,
 }
 
 

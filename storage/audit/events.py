@@ -74,6 +74,21 @@ class AuditEventType(StrEnum):
     VERIFICATION_PASSED = "verification-passed"
     VERIFICATION_DIFFERS = "verification-differs"
     VERIFICATION_FAILED = "verification-failed"
+    INSTANCE_DAMAGED = "instance-damaged"
+    PIXELS_REPEATED = "pixels-repeated"
+    COMMITMENT_ASKED = "commitment-asked"
+    COMMITMENT_REFUSED = "commitment-refused"
+    COMMITMENT_ANSWERED = "commitment-answered"
+    COMMITMENT_REPORTED = "commitment-reported"
+    COMMITMENT_DEAD = "commitment-dead"
+    COMMITMENT_REQUESTED = "commitment-requested"
+    COMMITMENT_CONFIRMED = "commitment-confirmed"
+    COMMITMENT_DENIED = "commitment-denied"
+    INSTANCES_FORWARDED = "instances-forwarded"
+    FORWARD_DEAD = "forward-dead"
+    FORWARDS_RETRIED = "forwards-retried"
+    FORWARDING_STALLED = "forwarding-stalled"
+    FORWARDING_BACK = "forwarding-back"
     LEDGER_VERIFIED = "ledger-verified"
     LEDGER_BROKEN = "ledger-broken"
     AUDIT_LOG_USED = "audit-log-used"
@@ -121,6 +136,11 @@ _MESSAGES = {
     AuditEventType.VERIFICATION_PASSED: EventId.DICOM_INSTANCES_ACCESSED,
     AuditEventType.VERIFICATION_DIFFERS: EventId.SECURITY_ALERT,
     AuditEventType.VERIFICATION_FAILED: EventId.DICOM_INSTANCES_ACCESSED,
+    AuditEventType.INSTANCE_DAMAGED: EventId.SECURITY_ALERT,
+    AuditEventType.PIXELS_REPEATED: EventId.DICOM_INSTANCES_ACCESSED,
+    AuditEventType.COMMITMENT_ANSWERED: EventId.DICOM_INSTANCES_ACCESSED,
+    AuditEventType.INSTANCES_FORWARDED: EventId.DICOM_INSTANCES_TRANSFERRED,
+    AuditEventType.FORWARD_DEAD: EventId.DICOM_INSTANCES_TRANSFERRED,
     AuditEventType.LEDGER_VERIFIED: EventId.AUDIT_LOG_USED,
     AuditEventType.LEDGER_BROKEN: EventId.SECURITY_ALERT,
     AuditEventType.AUDIT_LOG_USED: EventId.AUDIT_LOG_USED,
