@@ -6,12 +6,14 @@ addresses and accession digests only (promise 7).
 
 from storage.tables.columns import (
     AnalysisState,
+    CircuitState,
     CloseReason,
     CommitmentState,
     DeliveryState,
     ForwardState,
     InstanceKind,
     InstanceState,
+    NoticeState,
     Priority,
     RequestState,
     RevisionState,
@@ -23,6 +25,7 @@ from storage.tables.commitment import Commitment, CommitmentRequest
 from storage.tables.forwarding import Forward, ForwardCursor
 from storage.tables.ledger import CheckpointRow, LedgerNode, LedgerRow, Segment, SpoolCursor
 from storage.tables.proof import DeviceBaseline, FirstSeen, Lesson, Root, Verification
+from storage.tables.sending import Circuit, Notice
 from storage.tables.service import Lease, Process
 from storage.tables.studies import Analysis, Delivery, Evidence, Instance, Revision, Study
 
@@ -30,6 +33,8 @@ __all__ = [
     "Analysis",
     "AnalysisState",
     "CheckpointRow",
+    "Circuit",
+    "CircuitState",
     "CloseReason",
     "Commitment",
     "CommitmentRequest",
@@ -49,6 +54,8 @@ __all__ = [
     "LedgerNode",
     "LedgerRow",
     "Lesson",
+    "Notice",
+    "NoticeState",
     "Priority",
     "Process",
     "RequestState",

@@ -86,6 +86,7 @@ class DeliveryState(StrEnum):
     """How far a delivery is; DEAD is the dead letter that `scanwarden retry` revives."""
 
     WAITING = "WAITING"
+    SENT = "SENT"  # stored, and storage commitment is asked for: only that makes it DELIVERED
     DELIVERED = "DELIVERED"
     DEAD = "DEAD"
 
@@ -111,6 +112,22 @@ class ForwardState(StrEnum):
     """How far an instance is on its way through us; `scanwarden forwards retry` revives a DEAD one."""
 
     HELD = "HELD"  # a second copy of a UID: until the pixels are compared
+    WAITING = "WAITING"
+    SENT = "SENT"
+    DEAD = "DEAD"
+
+
+class CircuitState(StrEnum):
+    """Whether deliveries go to a destination."""
+
+    CLOSED = "CLOSED"  # they do
+    OPEN = "OPEN"  # it does not answer: nothing is tried until its time has come
+    HALF_OPEN = "HALF_OPEN"  # one delivery tries it
+
+
+class NoticeState(StrEnum):
+    """How far a notice is; `scanwarden retry` revives a DEAD one."""
+
     WAITING = "WAITING"
     SENT = "SENT"
     DEAD = "DEAD"
@@ -162,5 +179,7 @@ class Table(DeclarativeBase):
         RequestState: _choice(RequestState),
         CommitmentState: _choice(CommitmentState),
         ForwardState: _choice(ForwardState),
+        CircuitState: _choice(CircuitState),
+        NoticeState: _choice(NoticeState),
         list[Any]: JSON(),
     }

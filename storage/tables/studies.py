@@ -151,6 +151,7 @@ class Delivery(Table):
     __table_args__ = (
         Index("uq_deliveries_evidence_id_destination", "evidence_id", "destination", unique=True),
         Index("ix_deliveries_state", "state", "destination"),
+        Index("ix_deliveries_next_at", "destination", "next_at"),
     )
 
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
@@ -158,7 +159,12 @@ class Delivery(Table):
     destination: Mapped[str] = mapped_column(String(32))
     state: Mapped[DeliveryState]
     attempts: Mapped[int] = mapped_column(default=0)
+    refusals: Mapped[int] = mapped_column(default=0)  # attempts whose failure speaks against this object
     failure: Mapped[str | None] = mapped_column(Text)
+    warning: Mapped[str | None] = mapped_column(String(16))  # status with which it was stored
+    transaction_uid: Mapped[str | None] = mapped_column(Uid)  # of the commitment that was asked for
+    asked_at: Mapped[datetime | None]  # when
+    next_at: Mapped[datetime | None]  # when it is due; empty: a workflow has it in hand, or it is at its end
     planned_at: Mapped[datetime]
     attempted_at: Mapped[datetime | None]
     delivered_at: Mapped[datetime | None]
