@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from config.consistency import check_consistency
+from config.dialects import check_profiles
 from config.document import Document, Place, read_document
 from config.draft import draft_settings
 from config.environment import Environment, read_environment
@@ -46,7 +47,8 @@ def check(
     warnings = list(variables.warnings)
     if draft.settings is not None:
         notes = Notes(draft, origin.of)
-        check_consistency(notes, draft.settings, known_profiles, known_models)
+        check_consistency(notes, draft.settings, known_models)
+        check_profiles(notes, draft.settings, known_profiles)
         check_security(notes, draft.settings)
         check_surroundings(notes, draft.settings, origin.in_file())
         faults += notes.faults

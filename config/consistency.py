@@ -13,13 +13,8 @@ from config.settings import Collector, Destination, Settings, Source
 _DAY = 86_400
 
 
-def check_consistency(
-    notes: Notes,
-    settings: Settings,
-    known_profiles: Collection[str] | None,
-    known_models: Collection[str] | None,
-) -> None:
-    """Compare the values with each other, and with the names of profiles and models where those are given."""
+def check_consistency(notes: Notes, settings: Settings, known_models: Collection[str] | None) -> None:
+    """Compare the values with each other, and with the names of models where those are given."""
     sources = list(entries(notes.draft, ("dicom", "sources"), settings.dicom.sources))
     destinations = list(entries(notes.draft, ("destinations",), settings.destinations))
     check_forwarding(notes, settings)
@@ -30,8 +25,6 @@ def check_consistency(
     _limits(notes, settings)
     _retention(notes, settings)
     _verification(notes, settings)
-    for place, destination in destinations:
-        _known(notes, (*place, "profile"), destination.profile, known_profiles, "profile")
     for index, name in enumerate(settings.analysis.models):
         _known(notes, ("analysis", "models", index), name, known_models, "model")
     if len(set(settings.analysis.models)) < len(settings.analysis.models):

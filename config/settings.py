@@ -16,6 +16,7 @@ from config.document import Document, read_document
 from config.faults import ConfigurationRefused
 from config.forwarding import Commitment, Forwarding, Route
 from config.network import Destination, Dicom, Source, Tls
+from config.profiles import OwnProfile
 from config.proof import S3, Access, Alerts, Audit, Collector, OurSignature, Person, Signatures, Verification
 from config.section import Section
 from config.values import (
@@ -43,6 +44,7 @@ __all__ = [
     "Dicom",
     "Log",
     "OurSignature",
+    "OwnProfile",
     "Forwarding",
     "Person",
     "Queues",
@@ -169,6 +171,7 @@ class Settings(BaseSettings):
 
     dicom: Dicom = Field(default_factory=Dicom, description="Our side of the DICOM network.")
     destinations: tuple[Destination, ...] = Field((), description="PACS that get our evidence objects.")
+    profiles: tuple[OwnProfile, ...] = Field((), description="Profiles of yours, beside those that come along.")
     revisions: Revisions = Field(default_factory=Revisions, description="When a study's state is taken for analysis.")
     analysis: Analysis = Field(default_factory=Analysis, description="How studies are analysed.")
     database: Database = Field(
