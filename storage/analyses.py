@@ -274,8 +274,10 @@ def evidence_of(session: Session, revision_id: int) -> Sequence[Evidence]:
     return session.scalars(query).all()
 
 
-def predecessor_report(session: Session, revision_id: int, profile: str) -> tuple[Evidence, Revision] | None:
-    """The last SR in this dialect on an earlier revision of the study, and that revision."""
+def predecessor_report(
+    session: Session, revision_id: int, profile: str, kind: str = "SR"
+) -> tuple[Evidence, Revision] | None:
+    """The last report of this kind and dialect on an earlier revision of the study, and that revision."""
     revision = revision_of(session, revision_id)
     query = (
         select(Evidence, Revision)
@@ -284,7 +286,7 @@ def predecessor_report(session: Session, revision_id: int, profile: str) -> tupl
         .where(
             Revision.study_uid == revision.study_uid,
             Revision.number < revision.number,
-            Evidence.kind == "SR",
+            Evidence.kind == kind,
             Evidence.profile == profile,
         )
         .order_by(Revision.number.desc(), Evidence.id.desc())

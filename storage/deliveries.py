@@ -13,7 +13,8 @@ from storage.studies import finish_revision, note, revision_of
 from storage.tables import Analysis, Delivery, DeliveryState, Evidence
 
 _DELIVER = role_actor("deliver")
-_KINDS = ("SEG", "SC", "SR")  # what a report refers to goes before the report
+# What a report refers to goes before the report.
+_KINDS = ("SEG", "LABELMAP", "SC", "GSPS", "TEXT", "PLANAR", "SR", "KOS")
 
 
 @dataclass(frozen=True, slots=True)

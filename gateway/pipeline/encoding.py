@@ -5,7 +5,15 @@ import structlog
 from config.settings import Destination
 from gateway.app import App, CannotStart
 from gateway.pipeline.points import Point, reached
-from gateway.results import EvidenceFile, Predecessor, RevisionContext, build_evidence, profile_named
+from gateway.results import (
+    REPORTS,
+    EvidenceFile,
+    EvidenceKind,
+    Predecessor,
+    RevisionContext,
+    build_evidence,
+    profile_named,
+)
 from gateway.results.signing import CannotSign, load_signer
 from inference.findings import StudyAnalysis
 from storage import InstanceStore
@@ -39,27 +47,34 @@ class Encoder:
             if contents.revision.state is not RevisionState.ANALYSED:
                 return
             row = analysis_of(session, revision_id)
+            own = self._app.settings.profiles
             profiles = sorted({each.profile for each in self._app.settings.destinations} or {DEFAULT_PROFILE})
-            before = {name: predecessor_report(session, revision_id, name) for name in profiles}
+            before = {
+                name: {kind: predecessor_report(session, revision_id, name, kind.value) for kind in REPORTS}
+                for name in profiles
+            }
         assert row.path is not None and row.finished_at is not None  # noqa: S101, PT018 - a finished analysis has both
         analysis = StudyAnalysis.load(self._app.store.locate(row.path))
         files = tuple(self._app.store.locate(instance.path) for instance in contents.instances)
         objects: list[NewEvidence] = []
         folders: list[str] = []
         for name in profiles:
-            found = before[name]
+            predecessors = {
+                kind: Predecessor(found[0].sop_instance_uid, found[0].series_uid, found[1].number)
+                for kind, found in before[name].items()
+                if found is not None
+            }
             context = RevisionContext(
                 study_uid=contents.revision.study_uid,
                 revision=contents.revision.number,
                 model_set_digest=row.model_set,
                 files=files,
                 analysed_at=row.finished_at.astimezone(),
-                predecessor=None
-                if found is None
-                else Predecessor(found[0].sop_instance_uid, found[0].series_uid, found[1].number),
+                predecessor=predecessors.get(EvidenceKind.SR),
+                predecessors=predecessors,
             )
             with self._app.store.draft("evidence", revision_id) as draft:
-                made = build_evidence(analysis, context, profile_named(name), draft.folder, signer=self._signer)
+                made = build_evidence(analysis, context, profile_named(name, own), draft.folder, signer=self._signer)
                 folder = draft.keep()
             folders.append(folder)
             objects += [_kept(self._app.store, name, folder, each) for each in made]

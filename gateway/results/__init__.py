@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway.results.evidence import (
     MANUFACTURER,
+    REPORTS,
     EvidenceFile,
     EvidenceKind,
     NoSourceHeader,
@@ -17,7 +18,7 @@ from gateway.results.evidence import (
     UnknownProfile,
 )
 from gateway.results.identity import model_set_digest
-from gateway.results.profiles import PROFILES, Profile, profile_named
+from gateway.results.profiles import PROFILES, Profile, profile_named, profiles_of
 from inference.findings import StudyAnalysis
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MANUFACTURER",
     "PROFILES",
+    "REPORTS",
     "EvidenceFile",
     "EvidenceKind",
     "NoSourceHeader",
@@ -37,6 +39,7 @@ __all__ = [
     "build_evidence",
     "model_set_digest",
     "profile_named",
+    "profiles_of",
 ]
 
 

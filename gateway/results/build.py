@@ -56,7 +56,7 @@ def _draw_all(analysis: StudyAnalysis, sources: Sources, context: RevisionContex
                 sources=sources,
                 context=context,
                 profile=profile,
-                series_number=profile.series_numbers[EvidenceKind.SEG] + len(volumes),
+                series_number=profile.number_of(EvidenceKind.SEG, len(volumes)),
             )
         except NotDrawable as fault:
             name = wording.series_name(volume.series_uid, sources)

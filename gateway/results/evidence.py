@@ -1,6 +1,7 @@
 """What goes into an evidence object and what comes out, without highdicom: the pipeline's side of this room."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -27,15 +28,25 @@ class NoSourceHeader(ResultsError):
 
 
 class EvidenceKind(StrEnum):
-    """The kinds of evidence object, in the order in which a destination needs them."""
+    """The kinds of evidence object, in the order in which a destination needs them: nothing refers to a later one."""
 
     SEG = "SEG"
+    LABELMAP = "LABELMAP"
+    SC = "SC"
+    GSPS = "GSPS"
+    TEXT = "TEXT"
+    PLANAR = "PLANAR"
     SR = "SR"
+    KOS = "KOS"
+
+
+REPORTS = (EvidenceKind.TEXT, EvidenceKind.PLANAR, EvidenceKind.SR)
+"""The kinds that name the report before them."""
 
 
 @dataclass(frozen=True)
 class Predecessor:
-    """The report on the study's revision before this one."""
+    """The report of one kind on the study's revision before this one."""
 
     sop_instance_uid: str
     series_uid: str
@@ -47,7 +58,8 @@ class RevisionContext:
     """What an evidence object must know beside the analysis.
 
     `analysed_at` is the wall clock of the site when the analysis ended: it becomes the date and time of the objects,
-    so a repeat must give the same one. `files` are the Part 10 files of every instance of the revision.
+    so a repeat must give the same one. `files` are the Part 10 files of every instance of the revision. `predecessor`
+    is the SR before this one; `predecessors` those of other kinds of report.
     """
 
     study_uid: str
@@ -56,6 +68,11 @@ class RevisionContext:
     files: tuple[Path, ...]
     analysed_at: datetime
     predecessor: Predecessor | None = None
+    predecessors: Mapping[EvidenceKind, Predecessor] = field(default_factory=dict)
+
+    def predecessor_of(self, kind: EvidenceKind) -> Predecessor | None:
+        """The report of this kind before this one."""
+        return self.predecessor if kind is EvidenceKind.SR else self.predecessors.get(kind)
 
 
 @dataclass(frozen=True)

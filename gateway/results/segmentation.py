@@ -98,7 +98,7 @@ def draw(
             device_serial_number=context.model_set_digest[:16] or "none",
             content_label="SCANWARDEN",
             content_description="Software integrity check, not a diagnosis",
-            series_description=profile.series_descriptions[EvidenceKind.SEG],
+            series_description=profile.description_of(EvidenceKind.SEG),
             transfer_syntax_uid=profile.transfer_syntax,
             omit_empty_frames=not profile.empty_frames,
         )

@@ -112,7 +112,7 @@ def test_without_any_header_nobody_knows_whose_study_it_is(tmp_path: Path) -> No
 
 
 def test_an_unknown_profile_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(UnknownProfile, match="one of: orthanc"):
+    with pytest.raises(UnknownProfile, match="one of: air, legacy, ohif, orthanc"):
         profile_named("nonesuch")
 
 
