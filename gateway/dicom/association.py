@@ -1,7 +1,6 @@
 """Who may associate with us: called and calling AE title, address, certificate, and how many at once (PS3.8 9.3.4)."""
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
@@ -9,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from config.settings import Dicom, Source
+from gateway.dicom.places import Full, Kind, Place, Places
 
 PERMANENT, TRANSIENT = 1, 2
 SERVICE_USER, PRESENTATION = 1, 3
@@ -58,7 +58,7 @@ class LimitExceeded(AssociationRejected):
 
 
 class Congested(LimitExceeded):
-    """The disk or a queue is above its watermark (promise 8); the caller may try again."""
+    """The disk, a queue or our memory is above its watermark (promise 8); the caller may try again."""
 
     reason = "watermark"
 
@@ -66,16 +66,18 @@ class Congested(LimitExceeded):
 class Ticket:
     """An admitted association; counts until it is closed."""
 
-    def __init__(self, admission: "Admission", caller: Caller, source: Source | None) -> None:
+    def __init__(self, admission: "Admission", caller: Caller, source: Source | None, place: Place) -> None:
         self.caller = caller
         self.source = source
         self._admission: Admission | None = admission
+        self._place = place
 
     def close(self) -> None:
         """Give the place to the next; a second time does nothing."""
         admission, self._admission = self._admission, None
         if admission is not None:
-            admission.leave(self.caller.address)
+            self._place.close()
+            admission.leave()
 
     def __enter__(self) -> Self:
         return self
@@ -87,20 +89,23 @@ class Ticket:
 
 
 class Admission:
-    """The allow-list and the limits of one receiving process."""
+    """The allow-list and the limits of one receiving process; the limits count for all of its machine."""
 
-    def __init__(self, dicom: Dicom, *, congested: Callable[[], str | None] = lambda: None) -> None:
-        """`congested` says in words why nothing new should come in now, or None."""
+    def __init__(
+        self, dicom: Dicom, *, congested: Callable[[], str | None] = lambda: None, places: Places | None = None
+    ) -> None:
+        """`congested` says in words why nothing new should come in now, or None; `places` are the machine's."""
         self._dicom = dicom
         self._congested = congested
+        self._places = places or Places(None, most=dicom.max_associations)
         self._lock = threading.Lock()
-        self._open: Counter[str] = Counter()
+        self._open = 0
 
     @property
     def open(self) -> int:
-        """Associations that are open."""
+        """Associations that are open in this process."""
         with self._lock:
-            return self._open.total()
+            return self._open
 
     def admit(self, caller: Caller) -> Ticket:
         """Let `caller` in, or raise the AssociationRejected that tells it why not.
@@ -113,23 +118,24 @@ class Admission:
         congestion = self._congested()
         if congestion is not None:
             raise Congested(congestion)
+        try:
+            place = self._places.take(
+                Kind.ASSOCIATION,
+                caller.address,
+                total=self._dicom.max_associations,
+                per_address=self._dicom.max_associations_per_source,
+            )
+        except Full as full:
+            whose = f" from {caller.address} (dicom.max_associations_per_source)" if full.of_address else ""
+            raise LimitExceeded(f"{full.limit} associations are open{whose or ' (dicom.max_associations)'}") from full
         with self._lock:
-            if self._open.total() >= self._dicom.max_associations:
-                raise LimitExceeded(f"{self._dicom.max_associations} associations are open (dicom.max_associations)")
-            if self._open[caller.address] >= self._dicom.max_associations_per_source:
-                raise LimitExceeded(
-                    f"{self._dicom.max_associations_per_source} associations are open from {caller.address} "
-                    "(dicom.max_associations_per_source)"
-                )
-            self._open[caller.address] += 1
-        return Ticket(self, caller, source)
+            self._open += 1
+        return Ticket(self, caller, source, place)
 
-    def leave(self, address: str) -> None:
-        """One association from `address` is over."""
+    def leave(self) -> None:
+        """One association is over."""
         with self._lock:
-            self._open[address] -= 1
-            if self._open[address] <= 0:
-                del self._open[address]
+            self._open -= 1
 
     def _source(self, caller: Caller) -> Source | None:
         if not self._dicom.sources:

@@ -11,7 +11,6 @@ import socket
 import ssl
 import struct
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from socketserver import TCPServer
 from threading import Lock
@@ -23,6 +22,8 @@ from pynetdicom.association import Association
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from gateway.dicom.contexts import verification_context
+from gateway.dicom.failures import Failures
+from gateway.dicom.places import Full, Kind, Places
 from gateway.dicom.tls import common_name
 
 log = structlog.get_logger(__name__)
@@ -31,6 +32,8 @@ ASSOCIATE_RQ = 0x01
 MAX_REQUEST_BYTES = 1024**2  # 128 contexts with every transfer syntax make about 200 kB
 ABORT_UNEXPECTED_PDU = bytes.fromhex("07000000000400000202")  # A-ABORT, provider, unexpected PDU (PS3.8 9.3.8)
 BACKLOG = 128
+# A peer whose machine or cable vanished: asked after half a minute of silence, given up 30 s later.
+KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
 
 class NotDicom(Exception):
@@ -52,6 +55,9 @@ class ConnectionHandler(RequestHandler):
 
     def handle(self) -> None:
         address = str(self.client_address[0])
+        if self.server.refuses(address):
+            slam(self.request)
+            return
         with self.server.counted(address) as place:
             if not place:
                 self._end(address, "connection_limit", "too many connections")
@@ -76,8 +82,7 @@ class ConnectionHandler(RequestHandler):
         """The connection, in TLS where configured, and the common name of the caller's certificate."""
         raw: socket.socket = self.request
         raw.settimeout(self.server.request_timeout)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        notice_the_dead(raw, self.server.transfer_timeout)
         if not raw.recv(1, socket.MSG_PEEK):
             raise PortChecked
         if self.server.tls is None:
@@ -93,6 +98,23 @@ class ConnectionHandler(RequestHandler):
     def _end(self, address: str, reason: str, text: str) -> None:
         self.server.on_refused_connection(address, reason, text)
         self.server.shutdown_request(self.request)
+
+
+def notice_the_dead(connection: socket.socket, timeout: float | None) -> None:
+    """Have the kernel end a connection whose peer vanished: by keepalive, and by answers that nobody confirms."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    if timeout is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout * 1000))
+
+
+def slam(connection: socket.socket) -> None:
+    """Close with a reset: nothing lingers here for a peer that is not spoken to."""
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
 
 
 def read_request(connection: socket.socket, timeout: float | None) -> bytes:
@@ -148,7 +170,10 @@ class GatewayServer(ThreadedAssociationServer):
         max_connections_per_address: int,
         make_association: Callable[[ConnectionHandler, socket.socket, bytes, str | None], Association],
         on_refused_connection: Callable[[str, str, str], None],
+        places: Places | None = None,
+        failures: Failures | None = None,
     ) -> None:
+        """`places` and `failures` are those of the machine; without them this port counts alone and forgives all."""
         self.tls = tls
         self.request_timeout = request_timeout
         self.transfer_timeout = transfer_timeout
@@ -156,15 +181,21 @@ class GatewayServer(ThreadedAssociationServer):
         self.on_refused_connection = on_refused_connection
         self._max_connections = max_connections
         self._max_connections_per_address = max_connections_per_address
-        self._connections: Counter[str] = Counter()
-        self._connections_lock = Lock()
+        self._places = places or Places(None, most=max_connections)
+        self._failures = failures
+        self._waiting = 0
+        self._waiting_lock = Lock()
         super().__init__(ae, address, ae.ae_title, [verification_context()], request_handler=ConnectionHandler)
 
     @property
     def waiting(self) -> int:
         """Connections that have no association yet."""
-        with self._connections_lock:
-            return self._connections.total()
+        with self._waiting_lock:
+            return self._waiting
+
+    def refuses(self, address: str) -> bool:
+        """Whether `address` failed too often of late."""
+        return self._failures is not None and self._failures.refuses(address)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept only: the TLS handshake is the connection's own business."""
@@ -191,18 +222,18 @@ class GatewayServer(ThreadedAssociationServer):
     @contextlib.contextmanager
     def counted(self, address: str) -> Iterator[bool]:
         """Count a connection that has no association yet; False when there are too many of them."""
-        with self._connections_lock:
-            fits = (
-                self._connections.total() < self._max_connections
-                and self._connections[address] < self._max_connections_per_address
-            )
-            if fits:
-                self._connections[address] += 1
         try:
-            yield fits
+            place = self._places.take(
+                Kind.CONNECTION, address, total=self._max_connections, per_address=self._max_connections_per_address
+            )
+        except Full:
+            yield False
+            return
+        with self._waiting_lock:
+            self._waiting += 1
+        try:
+            yield True
         finally:
-            if fits:
-                with self._connections_lock:
-                    self._connections[address] -= 1
-                    if not self._connections[address]:
-                        del self._connections[address]
+            place.close()
+            with self._waiting_lock:
+                self._waiting -= 1

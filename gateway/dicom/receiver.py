@@ -16,12 +16,14 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AddressInformation
 
 from config import Settings
-from gateway.dicom.association import Admission, AssociationRejected, Caller, CallerUnknown
-from gateway.dicom.congestion import Congestion
+from gateway.dicom.association import PERMANENT, Admission, AssociationRejected, Caller, CallerUnknown
+from gateway.dicom.congestion import Congestion, MemoryWatermark
 from gateway.dicom.connections import ConnectionHandler, GatewayServer
 from gateway.dicom.contexts import answer
+from gateway.dicom.failures import Failures
 from gateway.dicom.messages import GatewayAssociation, RequestHandler
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from gateway.dicom.places import Places
 from gateway.dicom.quiet import quiet_pynetdicom
 from gateway.dicom.scp import StorageService
 from gateway.dicom.sockets import GatewaySocket
@@ -34,6 +36,8 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 20.0  # below the supervisor's patience
 IDLE_BEFORE_ABORT = 1.0  # seconds without a message after which a drain ends an association
 TICK = 1.0
+# Refusals of a connection that say nothing against its peer
+NO_FAILURES = frozenset({"connection_limit", "connection_lost"})
 CONTEXT_UNKNOWN = 3  # abstract syntax not supported (PS3.8 9.3.3.2)
 
 
@@ -53,12 +57,22 @@ class Receiver:
         """Raises TlsFault when the certificates cannot be used."""
         quiet_pynetdicom()
         dicom = self._dicom = settings.dicom
-        self._congestion = Congestion(store, database, settings.queues)
         self._trail = Trail(Ledger(database))
         self._service = StorageService(
             dicom, database, store, self._trail, patience=max(settings.database.busy_timeout, 1.0)
         )
-        self._admission = Admission(dicom, congested=self._congested)
+        run = store.root / "run"  # where the acceptors of a machine meet
+        self._places = Places(run, most=3 * dicom.max_associations)
+        self._memory = MemoryWatermark(dicom.memory_watermark, self._places)
+        self._congestion = Congestion(store, database, settings.queues, memory=self._memory)
+        self._failures = Failures(
+            run,
+            limit=dicom.failure_limit,
+            window=dicom.failure_window,
+            pause=dicom.failure_pause,
+            exempt=dicom.failure_exempt,
+        )
+        self._admission = Admission(dicom, congested=self._congested, places=self._places)
         self._tls = server_context(dicom.tls) if dicom.tls is not None else None
         self._handlers: dict[tuple[str, type], RequestHandler] = {}  # beyond C-STORE and C-ECHO
         self._server: GatewayServer | None = None
@@ -106,6 +120,8 @@ class Receiver:
                 max_connections_per_address=2 * dicom.max_associations_per_source,
                 make_association=self._associate,
                 on_refused_connection=self._refused_connection,
+                places=self._places,
+                failures=self._failures,
             )
         except OSError as error:
             raise PortUnavailable(
@@ -145,7 +161,10 @@ class Receiver:
         self._closing.set()
         for thread in self._threads:
             thread.join(timeout=5)
+        self._tell_refusals_over(all_of_them=True)
         self._trail.tick(closing=True)
+        self._failures.close()
+        self._places.close()
         self._server = None
         log.info("the DICOM port is closed")
 
@@ -163,6 +182,8 @@ class Receiver:
     def _tick(self) -> None:
         while not self._closing.wait(TICK):
             try:
+                self._memory()
+                self._tell_refusals_over()
                 self._trail.tick()
             except Exception:
                 log.exception("counted audit events were not written")
@@ -197,6 +218,9 @@ class Receiver:
     def _ended(self, association: GatewayAssociation) -> None:
         with self._lock:
             self._associations.discard(association)
+        if association.requestor.primitive is None and association.requestor.address_info is not None:
+            address = association.requestor.address_info.address
+            self._refused_connection(address, "request_malformed", "an association request that cannot be decoded")
 
     def _requested(self, event: evt.Event, subject: str | None) -> None:
         """Admit the caller or send its rejection. pynetdicom swallows what is raised here, so it fails closed."""
@@ -211,8 +235,11 @@ class Receiver:
         try:
             association.ticket = self._admission.admit(caller)
             association.acceptor.supported_contexts = answer(request.presentation_context_definition_list)
+            self._failures.succeeded(caller.address)
         except AssociationRejected as rejection:
             self._reject(association, caller, rejection)
+            if rejection.result == PERMANENT:
+                self._failed(caller.address)
         except Exception:
             log.exception("an association request could not be judged")
             self._reject(association, caller, CallerUnknown("internal fault"))
@@ -255,6 +282,28 @@ class Receiver:
     def _refused_connection(self, address: str, reason: str, text: str) -> None:
         log.warning("connection refused", address=address, reason=text)
         self._trail.meeting(AuditEventType.ASSOCIATION_REFUSED, "", address, reason, {"text": text})
+        if reason not in NO_FAILURES:
+            self._failed(address)
+
+    def _failed(self, address: str) -> None:
+        """One more failed attempt; the one that is too many closes the door for a while, and that is an event."""
+        failures = self._failures.failed(address)
+        if failures is None:
+            return
+        pause = self._dicom.failure_pause
+        log.warning("an address fails too often; its connections are refused", address=address, seconds=pause)
+        self._trail.meeting(
+            AuditEventType.ASSOCIATION_REFUSED,
+            "",
+            address,
+            "failure_limit",
+            {"failures": failures, "refused_seconds": int(pause)},
+        )
+
+    def _tell_refusals_over(self, *, all_of_them: bool = False) -> None:
+        for pause in self._failures.over(all_of_them=all_of_them):
+            details = {"connections_refused": pause.refused}
+            self._trail.meeting(AuditEventType.ASSOCIATION_REFUSED, "", pause.address, "failure_limit_over", details)
 
 
 def start(

@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 WINDOW_SECONDS = 60.0
-MAX_KEYS = 256
+MAX_KEYS = 64
+MAX_OF_GROUP = 8
 
 
 @dataclass(slots=True)
@@ -22,17 +23,22 @@ class Repeats(Generic[Key]):
     """Counts what happens again within a window after its first time.
 
     Holds at most `max_keys` keys: who invents a new AE title for every try shares the key that `overflow` makes of it.
+    Where `group` is given, no more than `max_of_group` keys have the same group: further ones become their group's.
     """
 
     def __init__(
         self,
         overflow: Callable[[Key], Key],
         *,
+        group: Callable[[Key], Key] | None = None,
+        max_of_group: int = MAX_OF_GROUP,
         window: float = WINDOW_SECONDS,
         max_keys: int = MAX_KEYS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._overflow = overflow
+        self._group = group
+        self._max_of_group = max_of_group
         self._window = window
         self._max_keys = max_keys
         self._clock = clock
@@ -42,6 +48,10 @@ class Repeats(Generic[Key]):
     def first(self, key: Key) -> bool:
         """Whether this is the first in its window and so to be written now; otherwise it is counted."""
         with self._lock:
+            if key not in self._windows and self._group is not None:
+                group = self._group(key)
+                if sum(self._group(other) == group for other in self._windows) >= self._max_of_group:
+                    key = group
             if key not in self._windows and len(self._windows) >= self._max_keys:
                 key = self._overflow(key)
             window = self._windows.get(key)

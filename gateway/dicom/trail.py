@@ -25,6 +25,10 @@ class _Meeting(NamedTuple):
     address: str
 
 
+def _visitor(meeting: _Meeting) -> _Meeting:
+    return meeting._replace(reason="*", ae_title="*")
+
+
 def _crowd(meeting: _Meeting) -> _Meeting:
     return meeting._replace(ae_title="*", address="*")
 
@@ -34,7 +38,7 @@ class Trail:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._repeats: Repeats[_Meeting] = Repeats(_crowd)
+        self._repeats: Repeats[_Meeting] = Repeats(_crowd, group=_visitor)
         self._pending: deque[AuditEvent] = deque(maxlen=MAX_PENDING)
         self._flushing = threading.Lock()
 
