@@ -168,8 +168,8 @@ class Destination(Section):
     circuit_failures: Count = Field(
         3,
         ge=1,
-        description="Failures in a row to reach it, or for want of room in it, after which one delivery at a time tries "
-        "whether it is back, and the others wait.",
+        description="Failures in a row to reach it, or for want of room in it, after which one delivery at a time "
+        "tries whether it is back, and the others wait.",
     )
     give_up_after: Age = Field(
         timedelta(days=7), description="Age at which a delivery becomes a dead letter, whatever kept it."
@@ -178,7 +178,7 @@ class Destination(Section):
     @model_validator(mode="before")
     @classmethod
     def _address_of_the_web(cls, values: Any) -> Any:
-        """A destination that is only spoken to over HTTP has no AE title; what names it elsewhere comes from its URL."""
+        """One that is only spoken to over HTTP has no AE title; what else names it comes from its URL."""
         if not isinstance(values, dict) or not isinstance(values.get("dicomweb"), str):
             return values
         try:

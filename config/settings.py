@@ -16,8 +16,10 @@ from config.document import Document, read_document
 from config.faults import ConfigurationRefused
 from config.forwarding import Commitment, Forwarding, Route
 from config.network import Destination, Dicom, Source, Tls
+from config.notification import Notification
 from config.profiles import OwnProfile
 from config.proof import S3, Access, Alerts, Audit, Collector, OurSignature, Person, Signatures, Verification
+from config.rules import Rule
 from config.section import Section
 from config.values import (
     Age,
@@ -29,6 +31,7 @@ from config.values import (
     Seconds,
     Share,
 )
+from config.web import StowSource, Web
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
@@ -38,27 +41,31 @@ __all__ = [
     "Analysis",
     "Audit",
     "Collector",
+    "Commitment",
     "Database",
     "Destination",
-    "Commitment",
     "Dicom",
+    "Forwarding",
     "Log",
+    "Notification",
     "OurSignature",
     "OwnProfile",
-    "Forwarding",
     "Person",
     "Queues",
     "Retention",
     "Revisions",
     "Role",
+    "Route",
+    "Rule",
     "Section",
     "Settings",
     "Signatures",
-    "Route",
     "Source",
     "Store",
+    "StowSource",
     "Tls",
     "Verification",
+    "Web",
     "from_layers",
     "load_settings",
     "overlaid",
@@ -74,6 +81,7 @@ class Role(StrEnum):
     ANALYSE = "analyse"
     DELIVER = "deliver"
     TIMETABLE = "timetable"
+    WEB = "web"
 
 
 class Revisions(Section):
@@ -137,7 +145,9 @@ class Queues(Section):
         500, ge=1, description="Revisions waiting for analysis above which new associations are refused."
     )
     low_watermark: Count = Field(400, ge=1, description="Revisions waiting below which they are accepted again.")
-    deliveries: Count = Field(4, ge=1, description="Deliveries that run at once in one deliver process.")
+    deliveries: Count = Field(
+        4, ge=1, description="Deliveries to one destination that run at once in one deliver process."
+    )
     polling_interval: PositiveSeconds = Field(0.5, description="Seconds between two looks into a workflow queue.")
 
 
@@ -172,6 +182,9 @@ class Settings(BaseSettings):
     dicom: Dicom = Field(default_factory=Dicom, description="Our side of the DICOM network.")
     destinations: tuple[Destination, ...] = Field((), description="PACS that get our evidence objects.")
     profiles: tuple[OwnProfile, ...] = Field((), description="Profiles of yours, beside those that come along.")
+    rules: tuple[Rule, ...] = Field(
+        (), description="What is analysed, how soon, and for whom; the first rule that matches a series decides."
+    )
     revisions: Revisions = Field(default_factory=Revisions, description="When a study's state is taken for analysis.")
     analysis: Analysis = Field(default_factory=Analysis, description="How studies are analysed.")
     database: Database = Field(
@@ -179,6 +192,8 @@ class Settings(BaseSettings):
     )
     store: Store = Field(default_factory=Store, description="Where instances lie.")
     queues: Queues = Field(default_factory=Queues, description="How much work may wait.")
+    forwarding: Forwarding = Field(default_factory=Forwarding, description="What is passed on as it came.")
+    commitment: Commitment = Field(default_factory=Commitment, description="Storage commitment, both ways.")
     retention: Retention = Field(default_factory=Retention, description="How long what is kept.")
     audit: Audit = Field(default_factory=Audit, description="The ledger's own timetable.")
     verification: Verification = Field(
@@ -186,9 +201,9 @@ class Settings(BaseSettings):
     )
     signatures: Signatures = Field(default_factory=Signatures, description="Digital signatures in DICOM objects.")
     alerts: Alerts = Field(default_factory=Alerts, description="Security events, sent to a webhook at once.")
-    forwarding: Forwarding = Field(default_factory=Forwarding, description="What is passed on as it came.")
-    commitment: Commitment = Field(default_factory=Commitment, description="Storage commitment, both ways.")
+    notification: Notification = Field(default_factory=Notification, description="Who is told of a suspect study.")
     access: Access = Field(default_factory=Access, description="Who may use our tools.")
+    web: Web = Field(default_factory=Web, description="The HTTP port: health, metrics, and STOW-RS.")
     log: Log = Field(default_factory=Log, description="What goes to standard error.")
 
 
