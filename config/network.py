@@ -116,6 +116,12 @@ class Dicom(Section):
     dimse_timeout: PositiveSeconds = Field(
         60, description="Seconds to wait for the next DIMSE message of an open transfer."
     )
+    slowest_rate: Bytes = Field(
+        1024,
+        ge=0,
+        description="Bytes a second that a message must bring on average, once `dimse_timeout` has passed since it began; "
+        "a slower sender is cut off. 0: any.",
+    )
     idle_timeout: PositiveSeconds = Field(
         120, description="Seconds without a byte after which an association is closed."
     )
