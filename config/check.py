@@ -13,6 +13,7 @@ from config.environment import Environment, read_environment
 from config.faults import Fault, Report
 from config.keys import find_key
 from config.notes import Notes
+from config.rule_checks import check_rules
 from config.security import check_security
 from config.settings import overlaid
 from config.surroundings import check_surroundings
@@ -49,6 +50,7 @@ def check(
         notes = Notes(draft, origin.of)
         check_consistency(notes, draft.settings, known_models)
         check_profiles(notes, draft.settings, known_profiles)
+        check_rules(notes, draft.settings)
         check_security(notes, draft.settings)
         check_surroundings(notes, draft.settings, origin.in_file())
         faults += notes.faults

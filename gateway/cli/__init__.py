@@ -12,6 +12,7 @@ from gateway.cli.demo import demo
 from gateway.cli.models import app as models
 from gateway.cli.models import evaluate, tamper, train
 from gateway.cli.network import send
+from gateway.cli.rules import app as rules
 from gateway.cli.serve import serve
 from gateway.cli.studies import retry, status, study
 from gateway.cli.verify import verify
@@ -44,6 +45,7 @@ for command in (serve, send, analyse, status, study, retry, verify, demo, tamper
     app.command()(command)
 app.add_typer(audit, name="audit", help="The ledger: what happened, in order, and that nobody changed it.")
 app.add_typer(config, name="config", help="Check, show and document the configuration.")
+app.add_typer(rules, name="rules", help="The routing rules: what would happen to a study, and why.")
 app.add_typer(models, name="models", help="The networks, their weights and cards.")
 
 
