@@ -119,8 +119,8 @@ class Dicom(Section):
     slowest_rate: Bytes = Field(
         1024,
         ge=0,
-        description="Bytes a second that a message must bring on average, once `dimse_timeout` has passed since it began; "
-        "a slower sender is cut off. 0: any.",
+        description="Bytes a second that a message must bring on average, once `dimse_timeout` has passed since it "
+        "began; a slower sender is cut off. 0: any.",
     )
     idle_timeout: PositiveSeconds = Field(
         120, description="Seconds without a byte after which an association is closed."
