@@ -68,7 +68,9 @@ def _print_series(each: "SeriesRoute") -> None:
     what = " ".join(part for part in (each.traits.modality, each.traits.body_part) if part) or "no modality"
     action = "[green]analysed[/]" if each.analysed else "[yellow]not looked at[/]"
     by = f"rule {each.rule.name}" if each.rule is not None else "no rule matches"
-    answers.print(f"series {escape(each.traits.series_uid)} ({escape(what)}): {action}, {by}", highlight=False)
+    answers.print(
+        f"series {escape(each.traits.series_uid)} ({escape(what)}): {action}, {by}", highlight=False, soft_wrap=True
+    )
     for name, reason in each.passed:
         answers.print(f"    not {escape(name)}: {escape(reason)}", highlight=False, soft_wrap=True)
 
