@@ -3,6 +3,7 @@
 # ruff: noqa: S310 - the URLs are our own, on loopback
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -27,7 +28,7 @@ class Orthanc:
     """A running Orthanc; also one that can be stopped and started again on the same ports and storage.
 
     `modalities` are its `DicomModalities` (name → [AE title, host, port]); `options` go into its configuration as
-    they are.
+    they are; `environment` goes over ours.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class Orthanc:
         plugins: tuple[str, ...] = (),
         options: Mapping[str, Any] | None = None,
         program: str = ORTHANC,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.ae_title = ae_title
         self.host = "127.0.0.1"
         self.dicom_port, self.http_port = _free_ports(2)
         self.url = f"http://{self.host}:{self.http_port}"
         self._program = program
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / "orthanc.log"
         self._configuration = folder / "orthanc.json"
@@ -81,7 +84,9 @@ class Orthanc:
     def start(self, seconds: float = 30) -> None:
         """Start it and wait until both ports answer. Raises OrthancFailed after `seconds`."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen([self._program, str(self._configuration)], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [self._program, str(self._configuration)], stdout=log, stderr=log, env=self._environment
+            )
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self._process.poll() is not None:
@@ -94,13 +99,13 @@ class Orthanc:
         self.stop()
         raise OrthancFailed(f"Orthanc did not answer within {seconds:.0f} s:\n{self._tail()}")
 
-    def stop(self) -> None:
-        """End it; what it stored stays for the next `start`."""
+    def stop(self, patience: float = 15) -> None:
+        """End it, after `patience` seconds by SIGKILL; what it stored stays for the next `start`."""
         if self._process is None:
             return
         self._process.terminate()
         try:
-            self._process.wait(15)
+            self._process.wait(patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

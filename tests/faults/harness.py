@@ -35,6 +35,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    """Whether a connection to that port of loopback is taken."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
 def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
     """Wait until `condition` is true; fails with `what` did not happen."""
     end = time.monotonic() + seconds
@@ -159,11 +168,7 @@ class Gateway:
 
     @property
     def listens(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return True
+        return listens(self.port)
 
     @property
     def pid(self) -> int:
