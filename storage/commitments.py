@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from storage.audit.events import AuditEvent, AuditEventType, AuditOutcome, role_actor
+from storage.audit.events import AuditEvent, AuditEventType, AuditOutcome, Detail, role_actor
 from storage.audit.ledger import append
 from storage.errors import NotFound
 from storage.tables import Commitment, CommitmentState
@@ -51,7 +51,7 @@ def ask(
             asked_at=now or datetime.now(UTC),
         )
     )
-    details = {"destination": destination, "count": len(references)}
+    details: dict[str, Detail] = {"destination": destination, "count": len(references)}
     append(session, [AuditEvent(AuditEventType.COMMITMENT_REQUESTED, actor, subject=uid, details=details)])
     return uid
 

@@ -9,14 +9,13 @@ from pydicom import Dataset
 from pynetdicom.dsutils import decode, encode
 from pynetdicom.presentation import PresentationContext, build_context
 
+from gateway.dicom.contexts import COMMITMENT, ECHO_SYNTAXES
 from gateway.dicom.header import is_uid
 from storage.commitments import Reference
 
-PUSH_MODEL = "1.2.840.10008.1.20.1"  # Storage Commitment Push Model SOP Class
 PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"  # its well-known instance
 REQUEST_COMMITMENT = 1  # action type (J.3.2.1)
 ALL_COMMITTED, SOME_FAILED = 1, 2  # event types (J.3.3.1)
-SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 
 
 class Status(IntEnum):
@@ -124,7 +123,7 @@ def read_report(data: BytesIO | None, transfer_syntax: str) -> Report:
 
 def commitment_context() -> PresentationContext:
     """The context to ask, and to be asked, on."""
-    return build_context(PUSH_MODEL, list(SYNTAXES))
+    return build_context(COMMITMENT, list(ECHO_SYNTAXES[:2]))
 
 
 def _item(reference: Reference) -> Dataset:
@@ -164,7 +163,7 @@ def _decoded(data: BytesIO | None, transfer_syntax: str) -> Dataset:
         raise RequestRefused(Status.INVALID_ARGUMENT, "the message has no data set")
     try:
         data.seek(0)
-        found = decode(data, transfer_syntax == SYNTAXES[0], True)
+        found = decode(data, transfer_syntax == ECHO_SYNTAXES[0], transfer_syntax != ECHO_SYNTAXES[2])
         for element in found.iterall():  # pydicom reads what is nested only when it is asked for
             del element
     except Exception as error:
@@ -173,8 +172,8 @@ def _decoded(data: BytesIO | None, transfer_syntax: str) -> Dataset:
 
 
 def encoded(information: Dataset, transfer_syntax: str) -> bytes:
-    """The bytes of a request or report in one of SYNTAXES."""
-    data = encode(information, transfer_syntax == SYNTAXES[0], True)
+    """The bytes of a request or report in one of ECHO_SYNTAXES."""
+    data = encode(information, transfer_syntax == ECHO_SYNTAXES[0], transfer_syntax != ECHO_SYNTAXES[2])
     if data is None:
         raise ValueError("a message about storage commitment cannot be encoded")
     return data

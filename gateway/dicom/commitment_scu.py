@@ -24,7 +24,6 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 
 from config.settings import Destination
 from gateway.dicom.commitment import (
-    PUSH_MODEL,
     PUSH_MODEL_INSTANCE,
     REQUEST_COMMITMENT,
     Request,
@@ -33,6 +32,7 @@ from gateway.dicom.commitment import (
     commitment_context,
     read_report,
 )
+from gateway.dicom.contexts import COMMITMENT as PUSH_MODEL
 from gateway.dicom.scu import ConnectionBroken, Refused, associated
 from storage import Database, NotFound, StorageError, peer_actor
 from storage.commitments import Reference, ask, record_refusal, record_report

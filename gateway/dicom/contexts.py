@@ -1,4 +1,5 @@
-"""What we accept: every storage SOP class in every transfer syntax that pynetdicom knows, and C-ECHO (PS3.4 A and B).
+"""What we accept: every storage SOP class in every transfer syntax that pynetdicom knows, C-ECHO and storage commitment
+(PS3.4 A, B and J).
 
 A requestor may propose 128 contexts; an acceptor only answers what was proposed, so each request gets its own answer.
 """
@@ -32,6 +33,8 @@ STORAGE_CLASSES = frozenset(
 TRANSFER_SYNTAXES = frozenset(str(syntax) for syntax in ALL_TRANSFER_SYNTAXES)
 ECHO_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 VERIFICATION = "1.2.840.10008.1.1"
+COMMITMENT = "1.2.840.10008.1.20.1"  # Storage Commitment Push Model
+NOT_STORAGE = frozenset({VERIFICATION, COMMITMENT})
 MAX_CONTEXTS = 128  # of one request: the identifiers are the odd numbers of a byte (PS3.8 9.3.2.2)
 
 
@@ -51,13 +54,16 @@ def answer(proposed: Iterable[PresentationContext]) -> list[PresentationContext]
         uid = str(context.abstract_syntax)
         if uid in STORAGE_CLASSES:
             known: Iterable[str] = TRANSFER_SYNTAXES
-        elif uid == VERIFICATION:
+        elif uid in NOT_STORAGE:
             known = ECHO_SYNTAXES
         else:
             continue
         offered = syntaxes.setdefault(uid, {})
         offered.update(dict.fromkeys(str(syntax) for syntax in context.transfer_syntax if syntax in known))
     answers = [build_context(uid, list(offered)) for uid, offered in syntaxes.items() if offered]
+    for context in answers:
+        if context.abstract_syntax == COMMITMENT:  # a PACS that calls back with a report says that it is the SCP
+            context.scu_role = context.scp_role = True
     return answers or [verification_context()]
 
 

@@ -24,7 +24,7 @@ from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 
 from gateway.dicom.association import Ticket
-from gateway.dicom.contexts import VERIFICATION
+from gateway.dicom.contexts import NOT_STORAGE, VERIFICATION
 
 log = structlog.get_logger(__name__)
 
@@ -214,7 +214,7 @@ class GatewayAssociation(Association):
 
     def _command(self, sop_class: str, sop_instance: str, context_id: int | None) -> StoreCommand | None:
         context = self._accepted_cx.get(context_id or 0)
-        if context is None or context.abstract_syntax == VERIFICATION:
+        if context is None or context.abstract_syntax in NOT_STORAGE:
             return None
         return StoreCommand(sop_class, sop_instance, str(context.transfer_syntax[0]))
 

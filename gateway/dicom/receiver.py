@@ -17,6 +17,7 @@ from pynetdicom.transport import AddressInformation
 
 from config import Settings
 from gateway.dicom.association import PERMANENT, Admission, AssociationRejected, Caller, CallerUnknown
+from gateway.dicom.commitment_scp import CommitmentService
 from gateway.dicom.congestion import Congestion, MemoryWatermark
 from gateway.dicom.connections import ConnectionHandler, GatewayServer
 from gateway.dicom.contexts import answer
@@ -74,7 +75,9 @@ class Receiver:
         )
         self._admission = Admission(dicom, congested=self._congested, places=self._places)
         self._tls = server_context(dicom.tls) if dicom.tls is not None else None
-        self._handlers: dict[tuple[str, type], RequestHandler] = {}  # beyond C-STORE and C-ECHO
+        self._commitment = CommitmentService(settings, database, self._trail)
+        # Beyond C-STORE and C-ECHO
+        self._handlers: dict[tuple[str, type], RequestHandler] = self._commitment.handlers()
         self._server: GatewayServer | None = None
         self._associations: set[GatewayAssociation] = set()
         self._lock = threading.Lock()
@@ -162,6 +165,7 @@ class Receiver:
         for thread in self._threads:
             thread.join(timeout=5)
         self._tell_refusals_over(all_of_them=True)
+        self._commitment.close()
         self._trail.tick(closing=True)
         self._failures.close()
         self._places.close()
