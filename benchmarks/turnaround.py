@@ -105,9 +105,13 @@ def service(folder: Path, orthanc: Orthanc) -> Iterator[tuple[int, psutil.Proces
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        web_port = int(probe.getsockname()[1])
     destination = {"name": "orthanc", "ae_title": "ORTHANC", "host": orthanc.host, "port": orthanc.dicom_port}
     settings = {
         "dicom": {"host": "127.0.0.1", "port": port},
+        "web": {"port": web_port},
         "store": {"root": str(folder / "var")},
         "revisions": {"quiet_period": QUIET_PERIOD},
         "destinations": [destination],

@@ -9,6 +9,7 @@ from config.draft import entries
 from config.forwarding_rules import check_forwarding
 from config.notes import Notes
 from config.settings import Collector, Destination, Settings, Source
+from config.web_access import check_web_access
 
 _DAY = 86_400
 
@@ -17,14 +18,15 @@ def check_consistency(notes: Notes, settings: Settings, known_models: Collection
     """Compare the values with each other, and with the names of models where those are given."""
     sources = list(entries(notes.draft, ("dicom", "sources"), settings.dicom.sources))
     destinations = list(entries(notes.draft, ("destinations",), settings.destinations))
-    check_forwarding(notes, settings)
     _sources(notes, settings, sources)
     _twice_the_same_source(notes, sources)
     _destinations(notes, settings, destinations)
     _collectors(notes, list(entries(notes.draft, ("audit", "collectors"), settings.audit.collectors)))
+    check_forwarding(notes, settings)
     _limits(notes, settings)
     _retention(notes, settings)
     _verification(notes, settings)
+    check_web_access(notes, settings)
     for index, name in enumerate(settings.analysis.models):
         _known(notes, ("analysis", "models", index), name, known_models, "model")
     if len(set(settings.analysis.models)) < len(settings.analysis.models):

@@ -14,6 +14,7 @@ from config.draft import entries
 from config.faults import url_has_password
 from config.notes import Notes
 from config.settings import Destination, Settings
+from config.web_access import check_web_surroundings
 
 _CAP_NET_BIND_SERVICE = 10
 _SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg")
@@ -30,6 +31,7 @@ def check_surroundings(notes: Notes, settings: Settings, in_file: frozenset[Plac
     for place, collector in entries(notes.draft, ("audit", "collectors"), settings.audit.collectors):
         if collector.tls is not None:
             check_certificates(notes, (*place, "tls"), collector.tls)
+    check_web_surroundings(notes, settings)
     _port(notes, settings.dicom.port)
     _listening(notes, settings.dicom.host)
     _store(notes, settings)

@@ -24,6 +24,9 @@ from config import Settings
 from config.settings import Role
 from gateway.app import App, CannotStart, build, configure_log, prepare
 from gateway.handover import hand_down
+from gateway.metrics import role_died
+from gateway.metrics.snapshots import Publisher, folder, forget_the_dead
+from gateway.notify import InitSystem
 from gateway.pipeline.queues import executor_id
 from storage import AuditEvent, AuditEventType, AuditOutcome, StorageError, role_actor
 from storage.audit.events import Detail
@@ -35,6 +38,7 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 STEADY_AFTER = 60.0
 DRAIN_SECONDS = 30.0
+WEB_DRAIN_SECONDS = 5.0  # of them, when the others need them all
 HEARTBEAT_SECONDS = 5.0
 PORT_PATIENCE = 3.0
 TICK = 0.1
@@ -76,6 +80,8 @@ class Supervisor:
         self._command = command
         self._settings = hand_down(app.settings).encode()
         self.children = [Child(role) for role in roles]
+        self._init = InitSystem()
+        self._ready = False
         self._stops = 0
         self._faulty = False
 
@@ -88,6 +94,7 @@ class Supervisor:
         threading.Thread(target=self._beat, args=(ended,), daemon=True, name="heartbeat").start()
         while not self._stops and not self._faulty:
             self._tend()
+            self._report()
             time.sleep(TICK)
         how = self._drain()
         ended.set()
@@ -96,6 +103,20 @@ class Supervisor:
 
     def _stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
         self._stops += 1
+
+    def _report(self) -> None:
+        """Tell the init system that we live and, once the ports are open, that the service does its work."""
+        self._init.alive()
+        if not self._ready and all(child.alive for child in self.children) and self._ports_accept():
+            self._ready = True
+            self._init.ready(f"running: {', '.join(child.role.value for child in self.children)}")
+
+    def _ports_accept(self) -> bool:
+        roles = {child.role for child in self.children}
+        dicom, web = self._app.settings.dicom, self._app.settings.web
+        ports = [(dicom.host, dicom.port)] if Role.RECEIVE in roles else []
+        ports += [(web.host, web.port)] if Role.WEB in roles else []
+        return all(accepts(host, port) for host, port in ports)
 
     def _tend(self) -> None:
         now = time.monotonic()
@@ -131,6 +152,7 @@ class Supervisor:
             self._faulty = True
             return
         child.deaths += 1
+        role_died(child.role.value)
         child.start_after = now + child.pause
         log.error(
             "a role's process died and is started again",
@@ -151,11 +173,19 @@ class Supervisor:
     def _drain(self) -> Exit:
         """Let every role finish what it holds; a second signal or the end of patience ends it."""
         log.info("stopping; each role finishes what it holds", patience_seconds=DRAIN_SECONDS)
+        self._init.stopping(DRAIN_SECONDS + 10)
         for child in self.children:
             if child.alive and child.process is not None:
-                child.process.terminate()
+                # The web role says that we drain until the others are done, and is stopped then.
+                child.process.send_signal(signal.SIGUSR1 if child.role is Role.WEB else signal.SIGTERM)
         end = time.monotonic() + DRAIN_SECONDS + 5
+        web_told = False
         while any(child.alive for child in self.children) and self._stops < 2 and time.monotonic() < end:
+            others_done = not any(child.alive for child in self.children if child.role is not Role.WEB)
+            if not web_told and (others_done or time.monotonic() > end - WEB_DRAIN_SECONDS):
+                web_told = True
+                self._terminate_web()
+            self._init.alive()
             time.sleep(TICK)
         late = [child for child in self.children if child.alive]
         for child in late:
@@ -165,6 +195,11 @@ class Supervisor:
                 child.process.wait()
         log.info("stopped")
         return Exit.KILLED if late else Exit.DRAINED
+
+    def _terminate_web(self) -> None:
+        for child in self.children:
+            if child.role is Role.WEB and child.alive and child.process is not None:
+                child.process.terminate()
 
     def _beat(self, ended: threading.Event) -> None:
         """Write down which executors live, so that a peer can take up the work of one that does not.
@@ -223,17 +258,30 @@ def supervise(
     configure_log(settings)
     try:
         if Role.RECEIVE in roles:
-            require_free_port(settings.dicom.host, settings.dicom.port)
+            require_free_port("dicom.port", settings.dicom.host, settings.dicom.port)
+        if Role.WEB in roles:
+            require_free_port("web.port", settings.web.host, settings.web.port)
         prepare(settings)
+        forget_the_dead(folder(settings))
     except CannotStart as fault:
         log.error("the service cannot start", reason=str(fault))  # noqa: TRY400 - a fault of the place, not of the code
         return Exit.FAULT
-    with build(settings) as app:
+    with build(settings) as app, Publisher(folder(settings), f"supervisor-{roles[0]}").running():
         return Supervisor(app, roles, command).run()
 
 
-def require_free_port(host: str, port: int) -> None:
-    """Raise CannotStart when the port is in use, unless its holder is just about to end."""
+def accepts(host: str, port: int) -> bool:
+    """Whether somebody listens there; a connection without a byte, which nobody notes down."""
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    try:
+        socket.create_connection((target, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def require_free_port(key: str, host: str, port: int) -> None:
+    """Raise CannotStart when the port that `key` sets is in use, unless its holder is just about to end."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     end = time.monotonic() + PORT_PATIENCE
     while True:
@@ -244,7 +292,7 @@ def require_free_port(host: str, port: int) -> None:
             except OSError as fault:
                 if time.monotonic() > end:
                     raise CannotStart(
-                        f"dicom.port: cannot listen on {host}:{port} ({fault.strerror}); "
+                        f"{key}: cannot listen on {host}:{port} ({fault.strerror}); "
                         "stop what uses it or choose another port"
                     ) from fault
                 time.sleep(TICK)

@@ -21,6 +21,8 @@ from config import Settings
 from config.settings import Role
 from gateway.app import App, CannotStart, build, configure_log
 from gateway.handover import take_over
+from gateway.metrics import write_waited
+from gateway.metrics.snapshots import Publisher, folder
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +53,7 @@ def die_with(supervisor: int) -> None:
 def run(role: Role, settings: Settings) -> int:
     """Do a role's work until SIGTERM; the exit code of its process."""
     try:
-        with build(settings) as app, only_one(app, role):
+        with build(settings) as app, only_one(app, role), _counted(app, role.value):
             _WORK[role](app)
     except CannotStart as fault:
         log.error("a role cannot start", reason=str(fault))  # noqa: TRY400 - a fault of the place, not of the code
@@ -88,6 +90,14 @@ def only_one(app: App, role: Role) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _counted(app: App, name: str) -> Iterator[None]:
+    """Publish what this process counts, the waits for the database too."""
+    app.database.on_wait = write_waited
+    with Publisher(folder(app.settings), name).running():
+        yield
+
+
 def _receive(app: App) -> None:
     from gateway.dicom import receiver
     from gateway.dicom.tls import TlsFault
@@ -115,11 +125,12 @@ def _analyse(app: App) -> None:
         raise CannotStart(f"analysis: {fault}") from fault
     worker = Worker(app.settings, executor_id(Role.ANALYSE), [ANALYSE_QUEUE])
     register_revisions(worker, app, analyst)
-    register_verifications(worker, app)
+    register_verifications(worker, app, analyst.decoding)
     worker.start()
     log.info("analysing", models=list(app.settings.analysis.models), model_set=analyst.model_set[:16])
     stop.wait()
     worker.stop(DRAIN_SECONDS)
+    analyst.decoding.close()
 
 
 def _deliver(app: App) -> None:
@@ -144,7 +155,19 @@ def _timetable(app: App) -> None:
         Timetable(app, queues, executor_id(Role.TIMETABLE)).run(stop)
 
 
-_WORK = {Role.RECEIVE: _receive, Role.ANALYSE: _analyse, Role.DELIVER: _deliver, Role.TIMETABLE: _timetable}
+def _web(app: App) -> None:
+    from gateway.web.server import serve
+
+    serve(app)
+
+
+_WORK = {
+    Role.RECEIVE: _receive,
+    Role.ANALYSE: _analyse,
+    Role.DELIVER: _deliver,
+    Role.TIMETABLE: _timetable,
+    Role.WEB: _web,
+}
 
 
 def _stopped_by_signal() -> threading.Event:

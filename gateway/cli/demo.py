@@ -109,11 +109,12 @@ def _described(title: str, folder: Path) -> _Study:
 
 
 def _write_config(run: Path, archive: "Archive") -> Path:
-    """The whole configuration: a port, a folder and a destination; all else is the defaults, but for some patience."""
+    """The whole configuration: two ports, a folder, a destination; all else is the defaults, but for some patience."""
     from gateway.demo.archive import free_port
 
     content = {
         "dicom": {"host": "127.0.0.1", "port": free_port()},
+        "web": {"port": free_port()},
         "store": {"root": str(run / "var")},
         "revisions": {"quiet_period": 3},
         "destinations": [{"name": "archive", "ae_title": archive.ae_title, "host": "127.0.0.1", "port": archive.port}],

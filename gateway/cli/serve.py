@@ -11,7 +11,8 @@ from gateway.cli.options import ConfigOption, settings_or_exit
 def serve(
     config: ConfigOption = None,
     roles: Annotated[
-        str, typer.Option("--roles", help="Comma-separated: receive, analyse, deliver, timetable. Without it: all.")
+        str,
+        typer.Option("--roles", help="Comma-separated: receive, analyse, deliver, timetable, web. Without it: all."),
     ] = ",".join(Role),
 ) -> None:
     """Receive, analyse and deliver until told to stop (SIGTERM or Ctrl-C drains)."""

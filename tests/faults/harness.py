@@ -106,6 +106,7 @@ class Gateway:
         self._process: subprocess.Popen[bytes] | None = None
         settings: dict[str, dict[str, Any]] = {
             "dicom": {"host": "127.0.0.1", "port": self.port},
+            "web": {"port": free_port()},
             "store": {"root": str(folder / "var"), "high_watermark": 0.99, "low_watermark": 0.98},
             "revisions": {"quiet_period": 0.5, "sweep_interval": 0.1},
             "queues": {"polling_interval": 0.1},

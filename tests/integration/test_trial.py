@@ -90,6 +90,7 @@ def trial(
             yaml.safe_dump(
                 {
                     "dicom": {"host": "127.0.0.1", "port": port},
+                    "web": {"port": free_port()},
                     "store": {"root": str(folder / "var"), "high_watermark": 0.99, "low_watermark": 0.98},
                     "revisions": {"quiet_period": 4},
                     "destinations": [
