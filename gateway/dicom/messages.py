@@ -1,172 +1,50 @@
 """An accepted association: C-ECHO and C-STORE, whose data set goes straight to its file (PS3.7 9.1.1, 9.1.5).
 
-pynetdicom gathers a message in memory without a limit and leaves a request that it finds invalid without an answer.
-Here a data set flows into the sink that its receiver opens, and every C-STORE request gets a status. What is overridden
-are `Association._serve_request`, `DIMSEServiceProvider.receive_primitive` and `StateMachine.do_action`;
-tests/gateway/dicom/test_pynetdicom.py holds what we assume of them.
+pynetdicom leaves a request that it finds invalid without an answer; here every C-STORE request gets a status. The
+association's thread drives its upper layer itself (`reactor.py`) and takes messages apart as they arrive (`dimse.py`).
 """
 
-import queue
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from io import BytesIO
-from types import MappingProxyType
-from typing import Any, Protocol
+import threading
+from collections.abc import Callable
+from typing import Any, cast
 
 import structlog
 from pynetdicom import AE, evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
-from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
+from pynetdicom.transport import AddressInformation
 
 from gateway.dicom.association import Ticket
+from gateway.dicom.commands import read_store_request
 from gateway.dicom.contexts import NOT_STORAGE, VERIFICATION
+from gateway.dicom.dimse import (
+    MAX_HANDLED_BYTES,
+    MAX_OTHER_BYTES,
+    MAX_WAITING,
+    Arriving,
+    GatewayDimse,
+    IncomingDataSet,
+)
+from gateway.dicom.pace import Pace
+from gateway.dicom.reactor import ESTABLISHED, INVALID_PDU, GatewayUpperLayer
+from gateway.dicom.requests import NO_HANDLERS, Answer, Handlers, Receiver, RequestHandler, Sink, StoreCommand
+
+__all__ = ["Answer", "GatewayAssociation", "Handlers", "Receiver", "RequestHandler", "Sink", "StoreCommand"]
 
 log = structlog.get_logger(__name__)
 
 PRIORITY_HIGH = 1  # (0000,0700), PS3.7 E.1
-MAX_OTHER_BYTES = 64 * 1024  # of a data set that belongs to no C-STORE request and to no handler
-MAX_HANDLED_BYTES = 16 * 1024**2  # of one that belongs to a handler: a commitment request for 100,000 instances
-MAX_WAITING = 4  # requests of a sender that does not wait for answers; asynchronous operations are not negotiated
-DATA_REQUEST = "Evt9"  # from the state machine's user: send P-DATA
-INVALID_PDU = "Evt19"  # to the state machine (PS3.8 table 9-6): answer with A-ABORT
+CHECKPOINT_SECONDS = 1.0  # after which an association that another thread holds up looks again
 UID_KEYWORDS = ("AffectedSOPClassUID", "AffectedSOPInstanceUID")
-
-
-class Sink(Protocol):
-    """Takes a data set as it arrives. `write` never raises: what goes wrong is told when the answer is due."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def discard(self) -> None:
-        """Forget it; after it was taken over by the store this does nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreCommand:
-    """What the command set of a C-STORE request says; UIDs as sent, whatever they hold."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax: str
-    high_priority: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A C-STORE response."""
-
-    status: int
-    comment: str | None = None
-
-
-class Receiver(Protocol):
-    """What an association does with its requests."""
-
-    def open(self, command: StoreCommand) -> Sink:
-        """A place for the data set that begins to arrive. Never raises."""
-
-    def store(self, ticket: Ticket, command: StoreCommand, sink: Sink | None) -> Answer:
-        """Take a whole data set (None: the request had none), durably or not at all. Never raises."""
-
-    def echoed(self, ticket: Ticket) -> None: ...
-
-    def misused(self, ticket: Ticket, reason: str) -> None:
-        """A request that is neither; the association is aborted."""
-
-
-class RequestHandler(Protocol):
-    """Serves the messages of one type on the contexts of one abstract syntax, in the association's thread.
-
-    `message` is a DIMSE primitive of pynetdicom: a request, or the response to a request that was sent with
-    `association.dimse.send_msg`, which any thread may do. Whatever it raises aborts the association.
-    """
-
-    def __call__(self, association: "GatewayAssociation", message: Any, context_id: int) -> None: ...
-
-
-Handlers = Mapping[tuple[str, type], RequestHandler]  # (abstract syntax, class of the DIMSE primitive)
-NO_HANDLERS: Handlers = MappingProxyType({})
-
-
-class IncomingDataSet(BytesIO):
-    """Stands where pynetdicom gathers a message's data set, and passes it on."""
-
-    def __init__(self, open_sink: Callable[[], Sink | None], max_bytes: Callable[[], int] | None = None) -> None:
-        """`max_bytes`, asked at the first fragment: what is kept in memory when there is no sink."""
-        super().__init__()
-        self._open_sink: Callable[[], Sink | None] | None = open_sink
-        self._max_bytes = max_bytes
-        self._limit = MAX_OTHER_BYTES
-        self.too_long = False
-        self.sink: Sink | None = None
-        self.uids_as_sent: dict[str, str] = {}
-
-    def write(self, data: Any, /) -> int:
-        """Pass a fragment on."""
-        if self._open_sink is not None:
-            self.sink = self._open_sink()
-            self._open_sink = None
-            if self._max_bytes is not None:
-                self._limit = self._max_bytes()
-        if self.sink is not None:
-            self.sink.write(data)
-        elif not self.too_long and self.tell() + len(data) <= self._limit:
-            super().write(data)
-        else:
-            self.too_long = True
-        return len(data)
-
-    def discard(self) -> None:
-        """Forget what arrived."""
-        if self.sink is not None:
-            self.sink.discard()
-
-
-class GatewayDimse(DIMSEServiceProvider):
-    """Puts an IncomingDataSet under each message before its first fragment."""
-
-    assoc: "GatewayAssociation"
-
-    def receive_primitive(self, primitive: Any) -> None:
-        """Take one P-DATA."""
-        if self.message is None:
-            if self.msg_queue.qsize() >= MAX_WAITING:
-                self.dul.event_queue.put(INVALID_PDU)
-                return
-            message = self.message = DIMSEMessage()
-            message.data_set = IncomingDataSet(
-                lambda: self.assoc.open_sink(message), lambda: self.assoc.max_bytes(message)
-            )
-        try:
-            super().receive_primitive(primitive)
-        except Exception:
-            # Left alone it would end the reactor's thread without an A-ABORT
-            log.warning("a message cannot be decoded; its association is aborted", exc_info=True)
-            self.dul.event_queue.put(INVALID_PDU)
-
-
-class GatewayStateMachine(StateMachine):
-    """Drops an answer that is ready only when its association is being aborted (PS3.8 9.2: no event 9 in state 13).
-
-    pynetdicom's own raises, which ends the thread that is to wait for the peer's close.
-    """
-
-    def do_action(self, event: str) -> None:
-        """Act on `event` in the current state."""
-        if event == DATA_REQUEST and (event, self.current_state) not in TRANSITION_TABLE:
-            with suppress(queue.Empty):  # the same primitive may stand behind several events
-                self.dul.to_provider_queue.get(block=False)
-            return
-        super().do_action(event)
 
 
 class GatewayAssociation(Association):
     """One peer's association with us, from its admitted request to its end."""
+
+    dimse: GatewayDimse
+    dul: GatewayUpperLayer
 
     def __init__(
         self,
@@ -174,22 +52,34 @@ class GatewayAssociation(Association):
         receiver: Receiver,
         on_end: Callable[["GatewayAssociation"], None],
         handlers: Handlers = NO_HANDLERS,
+        slowest_rate: int = 0,
     ) -> None:
+        """`slowest_rate`: bytes a second that a message must bring (gateway/dicom/pace.py)."""
         super().__init__(ae, MODE_ACCEPTOR)
         self.dimse = GatewayDimse(self)
-        self.dul.state_machine = GatewayStateMachine(self.dul)
+        self.dul = GatewayUpperLayer(self, Pace(slowest_rate, self.dimse_timeout))
         self.ticket: Ticket | None = None
         self.serving = False
+        self._impatience = 0  # requests in a row that were followed by another before their answer
         self._receiver = receiver
         self._on_end = on_end
         self._handlers_of_requests = handlers
         self.bind(evt.EVT_DIMSE_RECV, _keep_long_uids)
-        self.bind(evt.EVT_CONN_CLOSE, _wake)
 
     @property
     def is_busy(self) -> bool:
         """Whether a message is arriving or being answered."""
-        return self.serving or self.dimse.message is not None or not self.dimse.msg_queue.empty()
+        return self.serving or self.dimse.is_receiving or not self.dimse.msg_queue.empty()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether P-DATA may be sent."""
+        return not self._sent_release and self.dul.state_machine.current_state == ESTABLISHED
+
+    @property
+    def peer_address(self) -> str:
+        """Where it comes from."""
+        return cast(AddressInformation, self.requestor.address_info).address
 
     def run_reactor(self) -> None:
         """The association's thread."""
@@ -199,7 +89,73 @@ class GatewayAssociation(Association):
             self._clear()
             if self.ticket is not None:
                 self.ticket.close()
+            if self.dul.socket is not None:
+                self.dul.socket.release()
             self._on_end(self)
+
+    def _run_reactor(self) -> None:
+        """Serve until the end, as pynetdicom's does, but in this thread alone."""
+        while not self._kill:
+            self._is_paused = True
+            self.dul.turn(None if self._reactor_checkpoint.is_set() else CHECKPOINT_SECONDS)
+            if self._reactor_checkpoint.is_set():  # else another thread waits for an answer from the peer
+                self._is_paused = False
+                context_id, message = self.dimse.get_msg(block=False)
+                if message is not None:
+                    self._serve_request(message, cast(int, context_id))
+            if self.is_established and self.acse.is_release_requested():
+                self.acse.send_release(is_response=True)
+                self.is_released = True
+                self.is_established = False
+                evt.trigger(self, evt.EVT_RELEASED, {})
+                self.kill()
+            elif self.acse.is_aborted():
+                self.dul.receive_pdu(wait=False)
+                self.is_aborted = True
+                self.is_established = False
+                evt.trigger(self, evt.EVT_ABORTED, {})
+                self.kill()
+            elif not self.dul.is_alive():
+                self.kill()
+            elif self.dul.idle_timer_expired():
+                self.abort()
+        self.dul.finish()
+
+    def kill(self) -> None:
+        """End it; what waits to be sent goes first."""
+        self._reactor_checkpoint.set()
+        self._kill = True
+        self.is_established = False
+        self._is_paused = True
+        if threading.current_thread() is self:
+            self.dul.finish()
+        else:
+            self.dul.wake()
+            self.join()
+
+    def begin(self, context_id: int, command_set: bytes) -> Arriving | None:
+        """A usual C-STORE request whose data set comes next; None when pynetdicom has to look at it."""
+        if self.ticket is None or self._sent_release:
+            return None
+        request = read_store_request(command_set)
+        if request is None:
+            return None
+        command = self._command(
+            request.sop_class_uid, request.sop_instance_uid, context_id, high_priority=request.priority == PRIORITY_HIGH
+        )
+        return Arriving(request, context_id, command, self._receiver.open(command)) if command is not None else None
+
+    def finish(self, arriving: Arriving) -> None:
+        """Store what has arrived, and answer."""
+        if self.ticket is None:
+            raise RuntimeError("nothing is received before the association is admitted")
+        self.serving = True
+        try:
+            answer = self._receiver.store(self.ticket, arriving.command, arriving.sink)
+            self._count_the_impatient()
+            self.dimse.answer_store(arriving, answer)
+        finally:
+            self.serving = False
 
     def open_sink(self, message: DIMSEMessage) -> Sink | None:
         """A sink for the data set of `message`; None when it is no C-STORE request on a context that we accepted."""
@@ -212,11 +168,19 @@ class GatewayAssociation(Association):
         )
         return self._receiver.open(command) if command is not None else None
 
-    def _command(self, sop_class: str, sop_instance: str, context_id: int | None) -> StoreCommand | None:
+    def _count_the_impatient(self) -> None:
+        """Abort a sender that goes on without waiting for its answers: they would pile up in its socket, unread."""
+        self._impatience = self._impatience + 1 if self.dul.socket.ready else 0
+        if self._impatience > MAX_WAITING:
+            self.dul.event_queue.put(INVALID_PDU)
+
+    def _command(
+        self, sop_class: str, sop_instance: str, context_id: int | None, *, high_priority: bool = False
+    ) -> StoreCommand | None:
         context = self._accepted_cx.get(context_id or 0)
         if context is None or context.abstract_syntax in NOT_STORAGE:
             return None
-        return StoreCommand(sop_class, sop_instance, str(context.transfer_syntax[0]))
+        return StoreCommand(sop_class, sop_instance, str(context.transfer_syntax[0]), high_priority)
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
         if self._sent_release or self.ticket is None:
@@ -272,15 +236,12 @@ class GatewayAssociation(Association):
             as_sent.get("AffectedSOPClassUID") or str(request.AffectedSOPClassUID or ""),
             as_sent.get("AffectedSOPInstanceUID") or str(request.AffectedSOPInstanceUID or ""),
             context_id,
+            high_priority=request.Priority == PRIORITY_HIGH,
         )
         if command is None:
             self._receiver.misused(ticket, "C-STORE on a context that was not accepted for it")
             self.abort()
             return
-        if request.Priority == PRIORITY_HIGH:
-            command = StoreCommand(
-                command.sop_class_uid, command.sop_instance_uid, command.transfer_syntax, high_priority=True
-            )
         answer = self._receiver.store(ticket, command, sink)
         response = C_STORE()
         response.MessageID = request.MessageID
@@ -293,6 +254,10 @@ class GatewayAssociation(Association):
 
     def _clear(self) -> None:
         """Forget a data set that will never be whole, and messages that nobody answers."""
+        arriving, self.dimse.arriving = self.dimse.arriving, None
+        if arriving is not None:
+            log.warning("an association ended within a data set", address=self.peer_address)
+            arriving.sink.discard()
         message = self.dimse.message
         if message is not None and isinstance(message.data_set, IncomingDataSet):
             if message.data_set.sink is not None and self.ticket is not None:
@@ -303,13 +268,6 @@ class GatewayAssociation(Association):
             data_set = getattr(waiting, "DataSet", None)
             if isinstance(data_set, IncomingDataSet):
                 data_set.discard()
-
-
-def _wake(event: evt.Event) -> None:
-    """A request that cannot be decoded leaves the association's thread waiting for it: tell it that none will come."""
-    if event.assoc.requestor.primitive is None:
-        waiting: Any = event.assoc.dul.to_user_queue  # None is no primitive, and that is the point
-        waiting.put(None)
 
 
 def _keep_long_uids(event: evt.Event) -> None:

@@ -202,7 +202,9 @@ class Receiver:
     ) -> GatewayAssociation:
         """An association over `connection`, whose request is `received`; it decides about it in its own thread."""
         ae = handler.ae
-        association = GatewayAssociation(ae, self._service, self._ended, self._handlers)
+        association = GatewayAssociation(
+            ae, self._service, self._ended, self._handlers, slowest_rate=self._dicom.slowest_rate
+        )
         association._server = handler.server
         association.name = f"AcceptorThread@{handler.client_address[0]}"
         association.set_socket(GatewaySocket(association, connection, received))

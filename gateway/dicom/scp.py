@@ -65,7 +65,7 @@ class DataSetFile:
         except Exception as fault:  # noqa: BLE001 - a sink never raises; the answer says what went wrong
             self._fail(fault)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append a fragment; after a fault it is dropped."""
         if self.fault is not None or self._upload is None:
             return

@@ -15,7 +15,9 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
 from gateway.dicom.contexts import RETIRED_STORAGE, STORAGE_CLASSES, TRANSFER_SYNTAXES, VERIFICATION, answer
-from gateway.dicom.messages import DATA_REQUEST, GatewayAssociation, GatewayStateMachine, IncomingDataSet
+from gateway.dicom.dimse import IncomingDataSet
+from gateway.dicom.messages import GatewayAssociation
+from gateway.dicom.reactor import DATA_REQUEST, GatewayStateMachine
 from tests.gateway.dicom.conftest import MR_IMAGE, Gateway, Modality, mr_image
 
 OVERRIDDEN = [
