@@ -1,19 +1,21 @@
 """The database: one engine for SQLite and PostgreSQL, one writer at a time on both.
 
 The ledger is a chain, so transactions that write must come one after the other. SQLite has its write lock (BEGIN
-IMMEDIATE); on PostgreSQL every writing transaction begins with one advisory lock. What a writer reads is therefore what
-it decides on, and no two writers can deadlock. Readers take no lock and never wait.
+IMMEDIATE), before which writers stand in line (`storage.turn`); on PostgreSQL every writing transaction begins with one
+advisory lock. What a writer reads is therefore what it decides on, and no two writers can deadlock. Readers take no
+lock and never wait.
 
 Engines do not survive a fork: open one `Database` in each process.
 """
 
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from sqlite3 import OperationalError as SqliteBusy
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
 
 from alembic import command
@@ -21,16 +23,19 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from config import Settings
+from storage.direct import Direct
 from storage.errors import DatabaseUnavailable, SchemaMismatch
+from storage.turn import Turn
 
 WRITER_LOCK = 0x5343414E5741  # "SCANWA": our key among PostgreSQL's advisory locks
 _WRITES = "scanwarden_writes"
+_QUERY_ONLY = "scanwarden_query_only"
 
 
 class Database:
@@ -46,11 +51,17 @@ class Database:
         """
         self.url = _with_driver(make_url(url))
         self.read_only = read_only
+        self.on_wait: Callable[[float], None] | None = None
+        """Told after each writer's turn began: the seconds that it waited."""
         self._busy_timeout = busy_timeout
         self.engine = (
             self._sqlite(busy_timeout, pool_size) if self.is_sqlite else self._postgresql(busy_timeout, pool_size)
         )
         self._writing = self.engine.execution_options(**{_WRITES: True})
+        self._lock = threading.Lock()  # threads of this process, before the processes
+        file = self.url.database if self.is_sqlite and not read_only else None
+        self._turn = Turn(Path(file)) if file and file != ":memory:" else None
+        self._kept: PoolProxiedConnection | None = None
 
     @property
     def is_sqlite(self) -> bool:
@@ -68,19 +79,44 @@ class Database:
         """
         if self.read_only:
             raise DatabaseUnavailable(f"{self} is open for reading only")
-        with _translated("write to"), Session(self._writing, expire_on_commit=False) as session, session.begin():
+        asked = time.perf_counter()
+        with (
+            self._translated("write to"),
+            self._in_turn(),
+            Session(self._writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             session.connection()  # the lock is taken before the first thing is read
+            self._told(asked)
             yield session
+
+    @contextmanager
+    def direct(self) -> Iterator[Direct]:
+        """`transaction` without the mapper, for what every instance waits for; its connection is kept for the next."""
+        if self.read_only:
+            raise DatabaseUnavailable(f"{self} is open for reading only")
+        asked = time.perf_counter()
+        with self._translated("write to"), self._in_turn():
+            connection = self._begun()
+            self._told(asked)
+            try:
+                # PostgreSQL is told what is written with the next question or the commit, not one by one.
+                with nullcontext() if self.is_sqlite else connection.pipeline():
+                    yield Direct(connection, is_sqlite=self.is_sqlite)
+                    connection.commit()
+            except BaseException:
+                self._let_go()
+                raise
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that sees one consistent state, takes no write lock and refuses to write."""
-        with _translated("read from"), Session(self.engine, expire_on_commit=False) as session:
+        with self._translated("read from"), Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     def migrate(self) -> None:
         """Bring the schema up to this program; safe when many processes start at once (one works, the others wait)."""
-        with _translated("migrate"), self._writing.begin() as connection:
+        with self._translated("migrate"), self._in_turn(), self._writing.begin() as connection:
             config = _alembic_config()
             config.attributes["connection"] = connection
             try:
@@ -91,7 +127,7 @@ class Database:
 
     def check(self) -> None:
         """Raise DatabaseUnavailable or SchemaMismatch unless the database answers with the schema that we know."""
-        with _translated("reach"), self.engine.connect() as connection:
+        with self._translated("reach"), self.engine.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
         known = ScriptDirectory.from_config(_alembic_config()).get_current_head()
         if found != known:
@@ -107,10 +143,77 @@ class Database:
 
     def close(self) -> None:
         """Give back every connection."""
+        self._let_go()
         self.engine.dispose()
+        if self._turn is not None:
+            self._turn.close()
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
+
+    def _told(self, asked: float) -> None:
+        if self.on_wait is not None:
+            self.on_wait(time.perf_counter() - asked)
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """The right to begin a transaction that writes, before the database is asked for its lock."""
+        begun = time.monotonic()
+        late = f"cannot write to the database: {self._busy_timeout:g} s were not enough for others to finish; try again"
+        if not self._lock.acquire(timeout=self._busy_timeout):
+            raise DatabaseUnavailable(late)
+        try:
+            if self._turn is None:
+                yield
+                return
+            if not self._turn.take(self._busy_timeout - (time.monotonic() - begun)):
+                raise DatabaseUnavailable(late)
+            try:
+                yield
+            finally:
+                self._turn.give()
+        finally:
+            self._lock.release()
+
+    def _begun(self) -> Any:
+        """The driver's connection in a transaction that holds the lock."""
+        for attempt in (1, 2):
+            if self._kept is None:
+                self._kept = self.engine.raw_connection()
+                if self.is_sqlite:
+                    self._kept.driver_connection.execute("PRAGMA query_only=OFF")  # type: ignore[union-attr]
+            connection: Any = self._kept.driver_connection
+            try:
+                if self.is_sqlite:
+                    connection.execute("BEGIN IMMEDIATE")
+                else:
+                    with connection.pipeline():  # BEGIN and lock in one
+                        connection.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+            except BaseException:
+                lost = not self.is_sqlite and connection.closed
+                self._let_go()
+                if lost and attempt == 1:  # the server was started again since the last transaction
+                    continue
+                raise
+            return connection
+        raise AssertionError
+
+    def _let_go(self) -> None:
+        """Part with the kept connection, whatever state it is in; what it has not committed is undone."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.invalidate()
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        driver = self.engine.dialect.loaded_dbapi
+        try:
+            yield
+        except (OperationalError, InterfaceError, PoolTimeout, driver.OperationalError, driver.InterfaceError) as fault:
+            cause = fault.orig if isinstance(fault, DBAPIError) else fault
+            raise DatabaseUnavailable(
+                f"cannot {doing} the database: {str(cause).strip()}; take it as not done, and try again when it answers"
+            ) from fault
 
     def _sqlite(self, busy_timeout: float, pool_size: int) -> Engine:
         url = self.url
@@ -207,7 +310,9 @@ def _configure_sqlite_reader(connection: SqliteConnection, _record: object) -> N
 
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
+    if connection.info.get(_QUERY_ONLY) is not (not writes):
+        connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
+        connection.info[_QUERY_ONLY] = not writes
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
@@ -231,14 +336,3 @@ def _alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config
-
-
-@contextmanager
-def _translated(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, InterfaceError, PoolTimeout) as fault:
-        cause = fault.orig if isinstance(fault, DBAPIError) else fault
-        raise DatabaseUnavailable(
-            f"cannot {doing} the database: {str(cause).strip()}; take it as not done, and try again when it answers"
-        ) from fault

@@ -4,31 +4,71 @@
 can commit what arrives together in one fsync'd transaction.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, func, insert, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from storage.audit.events import AuditEvent, AuditEventType, peer_actor
 from storage.audit.ledger import append
+from storage.direct import Direct, Statement, direct, inserting
 from storage.errors import InstanceRefused, StoreFault
 from storage.instances import InstanceStore, StoredFile
-from storage.tables import Evidence, Instance, InstanceKind, InstanceState, Priority, Revision, RevisionState, Study
+from storage.tables import InstanceKind, InstanceState, Priority, RevisionState
 
-# Built once: the receive path executes them for every batch.
-_COPIES = select(Instance.sop_instance_uid, Instance.file_sha256, Instance.id, Instance.state).where(
-    Instance.sop_instance_uid.in_(bindparam("uids", expanding=True))
+_COPIES = "SELECT sop_instance_uid, file_sha256, id, state FROM instances WHERE sop_instance_uid IN ({})"
+_LATEST = """SELECT s.study_uid, r.id, r.number, r.state
+FROM studies s LEFT JOIN revisions r ON r.study_uid = s.study_uid
+    AND r.number = (SELECT max(o.number) FROM revisions o WHERE o.study_uid = s.study_uid)
+WHERE s.study_uid IN ({})"""
+_EVIDENCE = "SELECT sop_instance_uid, sop_class_uid FROM evidence WHERE sop_instance_uid IN ({})"
+_COLUMNS = (
+    "sop_instance_uid",
+    "sop_class_uid",
+    "study_uid",
+    "series_uid",
+    "transfer_syntax",
+    "kind",
+    "state",
+    "path",
+    "size",
+    "file_sha256",
+    "source_ae",
+    "source_address",
+    "received_at",
 )
-_Other = aliased(Revision)
-_LATEST = select(func.max(_Other.number)).where(_Other.study_uid == Study.study_uid).correlate(Study).scalar_subquery()
-_LATEST_REVISIONS = (
-    select(Study.study_uid, Revision)
-    .outerjoin(Revision, and_(Revision.study_uid == Study.study_uid, Revision.number == _LATEST))
-    .where(Study.study_uid.in_(bindparam("studies", expanding=True)))
+_NEW_COPY = inserting("instances", (*_COLUMNS, "repeats"))
+_REPEATED = Statement("UPDATE instances SET repeats = repeats + :repeats WHERE id = :id")
+_RETURNED = Statement(
+    f"UPDATE instances SET {', '.join(f'{column} = :{column}' for column in _COLUMNS)},"  # noqa: S608 - names of ours
+    " repeats = repeats + :repeats, revision_id = NULL WHERE id = :id"
+)
+_NEW_STUDY = inserting("studies", ("study_uid", "accession_digest", "first_instance_at"))
+_NEW_REVISION = inserting(
+    "revisions",
+    (
+        "study_uid",
+        "number",
+        "predecessor_id",
+        "state",
+        "priority",
+        "expected_instances",
+        "attempts",
+        "runs",
+        "opened_at",
+        "last_instance_at",
+    ),
+)
+_CONTINUED = Statement(
+    "UPDATE revisions SET"
+    " last_instance_at = CASE WHEN last_instance_at < :last THEN :last ELSE last_instance_at END,"
+    " priority = coalesce(:priority, priority), expected_instances = coalesce(:expected, expected_instances)"
+    " WHERE id = :id"
 )
 _OUR_UIDS = "2.25."  # root of the UIDs that we derive for evidence objects (PS3.5 B.2)
 
@@ -84,13 +124,13 @@ class Outcome:
             store.remove(self.stored.relative)
 
 
-def record_instance(session: Session, stored: StoredFile, facts: InstanceFacts) -> Outcome:
+def record_instance(session: Session | Direct, stored: StoredFile, facts: InstanceFacts) -> Outcome:
     """`record_instances` for one arrival."""
     return record_instances(session, [(stored, facts)])[0]
 
 
-def record_instances(session: Session, arrivals: Sequence[tuple[StoredFile, InstanceFacts]]) -> list[Outcome]:
-    """Index durable files in the caller's `Database.transaction`; acknowledge them after it has committed.
+def record_instances(session: Session | Direct, arrivals: Sequence[tuple[StoredFile, InstanceFacts]]) -> list[Outcome]:
+    """Index durable files in the caller's `Database.transaction` or `direct`; acknowledge them after it has committed.
 
     The first copy of a UID is stored. The same bytes again are counted. Other bytes under the same UID are kept as
     contested until the analyse role has compared the pixels (promise 4). Stored and contested instances belong to their
@@ -99,11 +139,12 @@ def record_instances(session: Session, arrivals: Sequence[tuple[StoredFile, Inst
     When the transaction fails, answer with a failure and leave the files: a commit whose answer was lost may have named
     them. `sweeping` removes those that no row names.
     """
-    copies = _known_copies(session, arrivals)
-    ours = _evidence_uids(session, arrivals)
+    own = direct(session)
+    copies, latest = _known(own, arrivals)
+    ours = _evidence_uids(own, arrivals)
     outcomes, events, active, growing = [], [], dict[str, list[InstanceFacts]](), set[str]()
     for stored, facts in arrivals:
-        if not stored.path.exists():
+        if not os.path.exists(stored.path):  # noqa: PTH110 - every instance comes by here
             raise StoreFault(f"{stored.path} is gone before it was indexed; ask the sender to send it again")
         kind = InstanceKind.EVIDENCE if facts.sop_instance_uid in ours else facts.kind
         disposition = _place(copies.setdefault(facts.sop_instance_uid, {}), stored, facts, kind)
@@ -112,9 +153,9 @@ def record_instances(session: Session, arrivals: Sequence[tuple[StoredFile, Inst
             growing.add(facts.study_uid)
         outcomes.append(Outcome(disposition, stored, kind))
         events.append(_event(stored, facts, disposition))
-    _open_revisions(session, active, growing)
-    _write_copies(session, [copy for of_uid in copies.values() for copy in of_uid.values()])
-    append(session, events)
+    _open_revisions(own, latest, active, growing)
+    _write_copies(own, [copy for of_uid in copies.values() for copy in of_uid.values()])
+    append(own, events)
     return outcomes
 
 
@@ -128,15 +169,39 @@ class _Copy:
     repeats: int = 0
 
 
-def _known_copies(
-    session: Session, arrivals: Sequence[tuple[StoredFile, InstanceFacts]]
-) -> dict[str, dict[str, _Copy]]:
-    """The copies of each UID by file digest."""
-    uids = {facts.sop_instance_uid for _, facts in arrivals}
+class _Latest(NamedTuple):
+    """A study's newest revision; without one, where only evidence of ours has come back."""
+
+    id: int | None
+    number: int | None
+    state: str | None
+
+
+_NONE = _Latest(None, None, None)
+
+
+def _known(
+    own: Direct, arrivals: Sequence[tuple[StoredFile, InstanceFacts]]
+) -> tuple[dict[str, dict[str, _Copy]], dict[str, _Latest]]:
+    """The copies of each UID by file digest, and the newest revision of each study that is known."""
+    copies, revisions = own.ask(
+        _among(_COPIES, {facts.sop_instance_uid for _, facts in arrivals}),
+        _among(_LATEST, {facts.study_uid for _, facts in arrivals}),
+    )
     known: dict[str, dict[str, _Copy]] = {}
-    for uid, digest, identifier, state in session.execute(_COPIES, {"uids": list(uids)}):
-        known.setdefault(uid, {})[digest] = _Copy(identifier, expired=state is InstanceState.EXPIRED)
-    return known
+    for uid, digest, identifier, state in copies:
+        known.setdefault(uid, {})[digest] = _Copy(identifier, expired=state == InstanceState.EXPIRED)
+    return known, {study: _Latest(*latest) for study, *latest in revisions}
+
+
+def _among(query: str, uids: Iterable[str]) -> tuple[Statement, dict[str, str]]:
+    parameters = {f"uid{number}": uid for number, uid in enumerate(uids)}
+    return _with_places(query, len(parameters)), parameters
+
+
+@lru_cache(maxsize=256)
+def _with_places(query: str, count: int) -> Statement:
+    return Statement(query.format(", ".join(f":uid{number}" for number in range(count))))
 
 
 def _place(of_uid: dict[str, _Copy], stored: StoredFile, facts: InstanceFacts, kind: InstanceKind) -> Disposition:
@@ -156,65 +221,70 @@ def _place(of_uid: dict[str, _Copy], stored: StoredFile, facts: InstanceFacts, k
     return disposition
 
 
-def _write_copies(session: Session, copies: Sequence[_Copy]) -> None:
-    new = [copy.row | {"repeats": copy.repeats} for copy in copies if copy.id is None and copy.row is not None]
-    if new:
-        session.execute(insert(Instance), new)
+def _write_copies(own: Direct, copies: Sequence[_Copy]) -> None:
+    new, returned, repeated = [], [], []
     for copy in copies:
-        if copy.id is not None and (copy.repeats or copy.row is not None):
-            returned = {} if copy.row is None else copy.row | {"revision_id": None}
-            change = update(Instance).where(Instance.id == copy.id)
-            session.execute(change.values(repeats=Instance.repeats + copy.repeats, **returned))
+        if copy.row is None:
+            if copy.repeats:
+                repeated.append({"id": copy.id, "repeats": copy.repeats})
+            continue
+        row = copy.row | {"repeats": copy.repeats, "received_at": own.moment(copy.row["received_at"])}
+        if copy.id is None:
+            new.append(row)
+        else:
+            returned.append(row | {"id": copy.id})
+    own.run(_NEW_COPY, new)
+    own.run(_RETURNED, returned)
+    own.run(_REPEATED, repeated)
 
 
-def _evidence_uids(session: Session, arrivals: Sequence[tuple[StoredFile, InstanceFacts]]) -> set[str]:
+def _evidence_uids(own: Direct, arrivals: Sequence[tuple[StoredFile, InstanceFacts]]) -> set[str]:
     candidates = {f.sop_instance_uid: f.sop_class_uid for _, f in arrivals if f.sop_instance_uid.startswith(_OUR_UIDS)}
     if not candidates:
         return set()
-    query = select(Evidence.sop_instance_uid, Evidence.sop_class_uid).where(Evidence.sop_instance_uid.in_(candidates))
+    (found,) = own.ask(_among(_EVIDENCE, candidates))
     # The class too: an image that borrows the UID of a report must not escape its analysis.
-    return {uid for uid, sop_class in session.execute(query) if candidates[uid] == sop_class}
+    return {uid for uid, sop_class in found if candidates[uid] == sop_class}
 
 
-def _open_revisions(session: Session, active: dict[str, list[InstanceFacts]], growing: set[str]) -> None:
+def _open_revisions(
+    own: Direct, latest: dict[str, _Latest], active: dict[str, list[InstanceFacts]], growing: set[str]
+) -> None:
     """Open a revision for every study in `growing` that has none, and note the activity on those that are open.
 
     A repeat alone opens nothing, but it does keep an open revision from being called quiet.
     """
-    found: dict[str, Revision | None] = dict(session.execute(_LATEST_REVISIONS, {"studies": list(active)}).all())
-    studies, revisions = [], []
+    studies, opened, continued = [], [], []
     for study_uid, facts in active.items():
         first, last = min(f.received_at for f in facts), max(f.received_at for f in facts)
-        if study_uid not in found:
+        if study_uid not in latest:
             accession = next((f.accession_digest for f in facts if f.accession_digest), None)
-            studies.append({"study_uid": study_uid, "accession_digest": accession, "first_instance_at": first})
-        revision = found.get(study_uid)
+            moment = own.moment(first)
+            studies.append({"study_uid": study_uid, "accession_digest": accession, "first_instance_at": moment})
+        revision = latest.get(study_uid, _NONE)
         stat = any(f.priority is Priority.STAT for f in facts)
         expected = max((f.expected_instances for f in facts if f.expected_instances), default=None)
-        if revision is not None and revision.state is RevisionState.OPEN:
-            revision.last_instance_at = max(last, revision.last_instance_at)
-            revision.priority = Priority.STAT if stat else revision.priority
-            revision.expected_instances = expected or revision.expected_instances
+        if revision.state == RevisionState.OPEN:
+            priority = Priority.STAT.value if stat else None
+            continued.append({"id": revision.id, "last": own.moment(last), "priority": priority, "expected": expected})
         elif study_uid in growing:
-            revisions.append(
+            opened.append(
                 {
                     "study_uid": study_uid,
-                    "number": revision.number + 1 if revision else 1,
-                    "predecessor_id": revision.id if revision else None,
-                    "state": RevisionState.OPEN,
-                    "priority": Priority.STAT if stat else Priority.ROUTINE,
+                    "number": (revision.number or 0) + 1,
+                    "predecessor_id": revision.id,
+                    "state": RevisionState.OPEN.value,
+                    "priority": (Priority.STAT if stat else Priority.ROUTINE).value,
                     "expected_instances": expected,
                     "attempts": 0,
                     "runs": 0,
-                    "opened_at": first,
-                    "last_instance_at": last,
+                    "opened_at": own.moment(first),
+                    "last_instance_at": own.moment(last),
                 }
             )
-    if studies:
-        session.execute(insert(Study), studies)
-    if revisions:
-        session.execute(insert(Revision), revisions)
-    session.flush()
+    own.run(_NEW_STUDY, studies)
+    own.run(_NEW_REVISION, opened)
+    own.run(_CONTINUED, continued)
 
 
 def _row(stored: StoredFile, facts: InstanceFacts, kind: InstanceKind, state: InstanceState) -> dict[str, Any]:
@@ -224,8 +294,8 @@ def _row(stored: StoredFile, facts: InstanceFacts, kind: InstanceKind, state: In
         "study_uid": facts.study_uid,
         "series_uid": facts.series_uid,
         "transfer_syntax": facts.transfer_syntax,
-        "kind": kind,
-        "state": state,
+        "kind": kind.value,
+        "state": state.value,
         "path": stored.relative,
         "size": stored.size,
         "file_sha256": stored.sha256,

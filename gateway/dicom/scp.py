@@ -6,12 +6,13 @@ event are durable before the answer is success (promise 1). Nothing in here lets
 
 import mmap
 import threading
+import time
 from contextlib import AbstractContextManager, closing
 
 import structlog
 
 from config.settings import Dicom
-from gateway.dicom.association import Ticket
+from gateway.dicom.association import Admitted, Ticket
 from gateway.dicom.header import is_uid
 from gateway.dicom.inspection import InspectedInstance, check_command, inspect
 from gateway.dicom.messages import Answer, Sink, StoreCommand
@@ -25,6 +26,7 @@ from gateway.dicom.refusals import (
     StoreUnavailable,
 )
 from gateway.dicom.trail import Trail, printable
+from gateway.metrics import instance_received, instance_refused
 from storage import (
     AuditEvent,
     AuditEventType,
@@ -33,6 +35,7 @@ from storage import (
     DatabaseUnavailable,
     InstanceFacts,
     InstanceStore,
+    Outcome,
     Priority,
     StorageError,
     StoredFile,
@@ -129,7 +132,7 @@ class StorageService:
         """A file for the data set that begins to arrive."""
         return DataSetFile(self._store, command, self._limit)
 
-    def store(self, ticket: Ticket, command: StoreCommand, sink: Sink | None) -> Answer:
+    def store(self, ticket: Admitted, command: StoreCommand, sink: Sink | None) -> Answer:
         """Keep a data set, or say why not."""
         try:
             self._store_or_raise(ticket, command, sink)
@@ -169,21 +172,25 @@ class StorageService:
             {"text": reason},
         )
 
-    def _store_or_raise(self, ticket: Ticket, command: StoreCommand, sink: Sink | None) -> None:
+    def _store_or_raise(self, ticket: Admitted, command: StoreCommand, sink: Sink | None) -> None:
+        begun = time.perf_counter()
         if not isinstance(sink, DataSetFile):
             check_command(command)
             raise DataSetMalformed("the request has no data set")
         found = sink.inspect(command)
         facts = _facts(ticket, command, found)
-        self._index(sink.keep(found.sop_instance_uid), facts)
+        outcome = self._index(sink.keep(found.sop_instance_uid), facts)
+        source = ticket.source.ae_title if ticket.source is not None else None
+        seconds = time.perf_counter() - begun
+        instance_received(outcome.disposition.value, outcome.kind.value, source, outcome.stored.size, seconds)
 
-    def _index(self, stored: StoredFile, facts: InstanceFacts) -> None:
+    def _index(self, stored: StoredFile, facts: InstanceFacts) -> Outcome:
         if not self._turn.acquire(timeout=self._patience):
             self._store.remove(stored.relative)
             raise StoreUnavailable("the index does not answer in time; send again later")
         committing = False
         try:
-            with self._database.transaction() as session:
+            with self._database.direct() as session:
                 reached(Point.TRANSACTION_BEGUN)
                 outcome = record_instance(session, stored, facts)
                 reached(Point.INDEXED)
@@ -210,8 +217,10 @@ class StorageService:
             peer=facts.source_ae,
             bytes=stored.size,
         )
+        return outcome
 
-    def _refused(self, ticket: Ticket, command: StoreCommand, refusal: RefusedInstance, fault: Exception) -> None:
+    def _refused(self, ticket: Admitted, command: StoreCommand, refusal: RefusedInstance, fault: Exception) -> None:
+        instance_refused(refusal.reason)
         caller = ticket.caller
         uid = command.sop_instance_uid if is_uid(command.sop_instance_uid) else None
         details = {"reason": refusal.reason, "status": f"0x{refusal.dicom_status:04X}", "comment": refusal.comment}
@@ -257,7 +266,7 @@ def in_our_words(fault: Exception) -> RefusedInstance:
     return HandlerFailed("internal fault; see the receiver's log")
 
 
-def _facts(ticket: Ticket, command: StoreCommand, found: InspectedInstance) -> InstanceFacts:
+def _facts(ticket: Admitted, command: StoreCommand, found: InspectedInstance) -> InstanceFacts:
     asked = ticket.source.priority if ticket.source is not None else None
     stat = asked == "stat" if asked is not None else command.high_priority
     return InstanceFacts(

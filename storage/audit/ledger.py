@@ -8,18 +8,19 @@ change inside it; that its tail was cut off shows only against a head that was k
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Self
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.audit.events import AuditEvent
 from storage.database import Database
+from storage.direct import Direct, Statement, direct, inserting
 from storage.errors import StorageError
 from storage.tables import LedgerRow
 
@@ -59,8 +60,9 @@ class LedgerRecord:
 
 
 _FIELDS = ("seq", "time", "event", "outcome", "actor", "study_uid", "subject", "details", "previous_hash", "hash")
-_INSERT = insert(LedgerRow)
-_LAST = select(LedgerRow.seq, LedgerRow.hash).order_by(LedgerRow.seq.desc()).limit(1)  # built once
+_INSERT = inserting("ledger", _FIELDS)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+_LAST = Statement("SELECT seq, hash FROM ledger ORDER BY seq DESC LIMIT 1")
 _COLUMNS = [getattr(LedgerRow, name) for name in _FIELDS]
 
 
@@ -136,7 +138,7 @@ class Ledger:
     def head(self) -> Head:
         """The last record's place and hash."""
         with self._database.reading() as session:
-            return _head(session)
+            return _head(direct(session))
 
     def list(
         self,
@@ -190,19 +192,20 @@ class Ledger:
         return verify_chain(self.records(after=start.seq), start=start, expected=expected, progress=progress)
 
 
-def append(session: Session, events: Sequence[AuditEvent]) -> list[LedgerRecord]:
-    """Add records in the caller's transaction (`Database.transaction`, which holds the writers' lock)."""
+def append(session: Session | Direct, events: Sequence[AuditEvent]) -> list[LedgerRecord]:
+    """Add records in the caller's transaction (`Database.transaction` or `direct`, which hold the writers' lock)."""
     if not events:
         return []
-    head = _current_head(session)
+    own = direct(session)
+    head = own.head or _current_head(session, own)
     added = []
     for event in events:
         record = chained(event, head)
-        head = Head(record.seq, record.hash)
+        head = record.head
         added.append(record)
-    # Past the mapper, which costs more than the row: nothing here is ever an object that changes.
-    session.connection().execute(_INSERT, [{name: getattr(record, name) for name in _FIELDS} for record in added])
-    if not session.in_nested_transaction():
+    own.run(_INSERT, [{name: getattr(record, name) for name in _FIELDS} for record in added])
+    own.head = head
+    if isinstance(session, Session) and not session.in_nested_transaction():
         session.info[_HEAD] = (session.get_transaction(), head)
     return added
 
@@ -281,7 +284,8 @@ def chained(event: AuditEvent, head: Head) -> LedgerRecord:
         previous_hash=head.hash,
         hash="",
     )
-    return replace(draft, hash=hash_of(draft))
+    object.__setattr__(draft, "hash", hash_of(draft))  # nobody has seen it yet
+    return draft
 
 
 def hash_of(record: LedgerRecord) -> str:
@@ -302,10 +306,12 @@ def _value(value: object) -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def _text(value: str, longest: int) -> str:
+    if value.isascii() and value.isprintable():
+        return value[:longest]
     # What a peer sent may hold what a database cannot (NUL, lone surrogates): the record must be kept all the same.
     return "".join(c if c.isprintable() and c.isascii() else "?" for c in value[:longest])
 
@@ -315,14 +321,15 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def _current_head(session: Session) -> Head:
+def _current_head(session: Session | Direct, own: Direct) -> Head:
     # A transaction that appends twice knows its own head, unless a savepoint may have rolled the last append back.
-    transaction, head = session.info.pop(_HEAD, (None, None))
-    if head is not None and transaction is session.get_transaction() and not session.in_nested_transaction():
-        return head  # type: ignore[no-any-return]
-    return _head(session)
+    if isinstance(session, Session):
+        transaction, head = session.info.pop(_HEAD, (None, None))
+        if head is not None and transaction is session.get_transaction() and not session.in_nested_transaction():
+            return head  # type: ignore[no-any-return]
+    return _head(own)
 
 
-def _head(session: Session) -> Head:
-    row = session.connection().execute(_LAST).first()
-    return Head(row.seq, row.hash) if row is not None else Head()
+def _head(own: Direct) -> Head:
+    (rows,) = own.ask((_LAST, {}))
+    return Head(*rows[0]) if rows else Head()
