@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from config.settings import Dicom, Source
+from config.settings import Dicom, Source, StowSource
 from gateway.dicom.places import Full, Kind, Place, Places
+from gateway.metrics import association_closed, association_opened
 
 PERMANENT, TRANSIENT = 1, 2
 SERVICE_USER, PRESENTATION = 1, 3
@@ -63,6 +64,16 @@ class Congested(LimitExceeded):
     reason = "watermark"
 
 
+class Admitted(Protocol):
+    """Who may send, however that was decided: on an association or over HTTP."""
+
+    @property
+    def caller(self) -> Caller: ...
+
+    @property
+    def source(self) -> Source | StowSource | None: ...
+
+
 class Ticket:
     """An admitted association; counts until it is closed."""
 
@@ -71,6 +82,7 @@ class Ticket:
         self.source = source
         self._admission: Admission | None = admission
         self._place = place
+        association_opened(source.ae_title if source is not None else None)
 
     def close(self) -> None:
         """Give the place to the next; a second time does nothing."""
@@ -78,6 +90,7 @@ class Ticket:
         if admission is not None:
             self._place.close()
             admission.leave()
+            association_closed()
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import structlog
 
 from gateway.dicom.repeats import Repeats
+from gateway.metrics import association_refused
 from storage import AuditEvent, AuditEventType, AuditOutcome, Ledger, StorageError, peer_actor
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,8 @@ class Trail:
         outcome: AuditOutcome = AuditOutcome.MINOR_FAILURE,
     ) -> None:
         """An event that a peer can cause as often as it likes: the first in a minute is written, the rest counted."""
+        if event is AuditEventType.ASSOCIATION_REFUSED:
+            association_refused(reason)
         title = printable(ae_title)
         if self._repeats.first(_Meeting(event, reason, title, address)):
             self.write(AuditEvent(event, peer_actor(title, address), outcome, details={"reason": reason, **details}))
