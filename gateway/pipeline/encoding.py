@@ -1,9 +1,12 @@
 """The encode step: from a kept analysis to evidence objects, in the dialect of every destination."""
 
+import time
+
 import structlog
 
 from config.settings import Destination
 from gateway.app import App, CannotStart
+from gateway.metrics import Stage, stage_took
 from gateway.pipeline.points import Point, reached
 from gateway.results import (
     REPORTS,
@@ -46,6 +49,7 @@ class Encoder:
             contents = revision_contents(session, revision_id)
             if contents.revision.state is not RevisionState.ANALYSED:
                 return
+            begun = time.perf_counter()
             row = analysis_of(session, revision_id)
             own = self._app.settings.profiles
             profiles = sorted({each.profile for each in self._app.settings.destinations} or {DEFAULT_PROFILE})
@@ -84,6 +88,7 @@ class Encoder:
         for folder in folders:
             if not any(path.startswith(f"{folder}/") for path in kept):
                 self._app.store.remove(folder)
+        stage_took(Stage.ENCODING, time.perf_counter() - begun)
         log.info("evidence is made", study_uid=contents.revision.study_uid, objects=len(objects))
         reached(Point.EVIDENCE_RECORDED)
 

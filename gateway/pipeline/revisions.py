@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import structlog
 
 from config import settings as configuration
+from gateway.metrics import Stage, stage_took
 from gateway.pipeline.points import Point, reached
 from gateway.pipeline.queues import WorkQueues
 from storage import Database, role_actor
@@ -46,6 +47,7 @@ class RevisionSweep:
             with self._database.transaction() as session:
                 closed = close_revision(session, each.id, each.reason, now=now)
             if closed is not None:
+                stage_took(Stage.QUIET, (now - closed.last_instance_at).total_seconds())
                 log.info(
                     "a revision is closed",
                     study_uid=each.study_uid,
