@@ -53,6 +53,10 @@ def prepare(settings: Settings) -> None:
             app.database.migrate()
             queues.prepare(settings)
             swept = app.store.sweep_incoming()
+            if settings.forwarding.routes:
+                from gateway.pipeline import forwarding
+
+                forwarding.begin(settings, app.database)
     except StorageError as fault:
         raise CannotStart(str(fault)) from fault
     except OSError as fault:

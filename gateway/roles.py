@@ -134,6 +134,8 @@ def _analyse(app: App) -> None:
 
 
 def _deliver(app: App) -> None:
+    from gateway.pipeline.committing import Committer
+    from gateway.pipeline.forwarding import Forwarder
     from gateway.pipeline.queues import DELIVER_QUEUE, Worker, executor_id
     from gateway.pipeline.workflow import register_deliveries
 
@@ -141,9 +143,15 @@ def _deliver(app: App) -> None:
     worker = Worker(app.settings, executor_id(Role.DELIVER), [DELIVER_QUEUE])
     register_deliveries(worker, app)
     worker.start()
+    outgoing = (Committer(app, executor_id(Role.DELIVER)).run, Forwarder(app, executor_id(Role.DELIVER)).run)
+    threads = [threading.Thread(target=each, args=(stop,), name="outgoing", daemon=True) for each in outgoing]
+    for thread in threads:
+        thread.start()
     log.info("delivering", destinations=[each.name for each in app.settings.destinations])
     stop.wait()
     worker.stop(DRAIN_SECONDS)
+    for thread in threads:
+        thread.join(timeout=2)  # what they hold is durable
 
 
 def _timetable(app: App) -> None:
