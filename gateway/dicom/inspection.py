@@ -7,7 +7,14 @@ from pydicom.uid import UID
 
 from gateway.dicom.header import Buffer, Header, is_uid, pixel_bytes_needed, read_header
 from gateway.dicom.messages import StoreCommand
-from gateway.dicom.refusals import ParentUidUnusable, PixelDataTooShort, RefusedInstance, UidInvalid, UidMismatch
+from gateway.dicom.refusals import (
+    ParentUidUnusable,
+    PixelDataTooShort,
+    RefusedInstance,
+    StudyMismatch,
+    UidInvalid,
+    UidMismatch,
+)
 from storage import InstanceKind
 
 OUR_MANUFACTURER = "scanwarden"
@@ -69,6 +76,8 @@ def inspect(command: StoreCommand, data: Buffer, *, max_bytes: int) -> Inspected
     sop_class = _same("SOPClassUID", header.text(0x00080016), command.sop_class_uid)
     sop_instance = _same("SOPInstanceUID", header.text(0x00080018), command.sop_instance_uid)
     study = _parent("StudyInstanceUID", header.text(0x0020000D))
+    if command.study_uid is not None and study != command.study_uid:
+        raise StudyMismatch
     series = _parent("SeriesInstanceUID", header.text(0x0020000E))
     try:
         _check_pixels(header, sop_class, command.transfer_syntax)

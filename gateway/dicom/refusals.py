@@ -55,6 +55,16 @@ class ParentUidUnusable(RefusedInstance):
         super().__init__(f"{keyword} is {'not a valid UID' if present else 'missing'}")
 
 
+class StudyMismatch(RefusedInstance):
+    """An instance of another study than the one that a STOW-RS request names (PS3.18 10.5.1)."""
+
+    dicom_status = STATUS_DATA_SET_MISMATCH
+    reason = "study_mismatch"
+
+    def __init__(self) -> None:
+        super().__init__("StudyInstanceUID differs from that of the request")
+
+
 class DataSetTruncated(RefusedInstance):
     """An element, item or sequence reaches beyond the end of the data set (PS3.5 7.1)."""
 

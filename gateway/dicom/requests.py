@@ -29,6 +29,8 @@ class StoreCommand:
     sop_instance_uid: str
     transfer_syntax: str
     high_priority: bool = False
+    study_uid: str | None = None
+    """The study that a STOW-RS request is for (PS3.18 10.5.1): an instance of another is refused."""
 
 
 @dataclass(frozen=True, slots=True)
