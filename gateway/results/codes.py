@@ -47,6 +47,7 @@ PROVENANCE_OBSERVATION = _private("SW-303", "Provenance observation")
 STUDY_REVISION = _private("SW-304", "Study revision")
 PREDECESSOR_REPORT = _private("SW-305", "Report on the revision before")
 EVIDENCE_NOTE = _private("SW-306", "Note on the evidence objects")
+SUMMARY_TITLE = _private("SW-307", "Image integrity summary")
 
 REPORT_TITLE: Code = codes.DCM.ImagingMeasurementReport
 CONCLUSION: Code = codes.DCM.Conclusion
@@ -62,6 +63,10 @@ IMAGE_LIBRARY: Code = codes.DCM.ImageLibrary
 IMAGE_LIBRARY_GROUP: Code = codes.DCM.ImageLibraryGroup
 IMAGING_MEASUREMENTS: Code = codes.DCM.ImagingMeasurements
 MODALITY: Code = codes.DCM.Modality
+FINDING: Code = codes.DCM.Finding
+ALGORITHM_NAME: Code = codes.DCM.AlgorithmName
+KEY_OBJECTS: Code = codes.DCM.OfInterest
+SOURCE_OF_PICTURE: Code = codes.DCM.SourceImageForImageProcessingOperation
 
 
 @dataclass(frozen=True)

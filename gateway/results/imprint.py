@@ -14,7 +14,8 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from gateway.results import codes
 from gateway.results.evidence import MANUFACTURER
@@ -58,6 +59,28 @@ def imprint(dataset: Dataset, patient: PatientStudy, at: datetime) -> None:
     dataset.CodingSchemeIdentificationSequence = [scheme]
     for equipment in dataset.get("ContributingEquipmentSequence", []):
         equipment.ContributionDateTime = day + moment
+
+
+def add_file_meta(dataset: Dataset) -> None:
+    """File meta information for an object that we made without highdicom (PS3.10 7.1)."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UID(dataset.SOPClassUID)
+    meta.MediaStorageSOPInstanceUID = UID(dataset.SOPInstanceUID)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta = meta
+
+
+def encode(dataset: Dataset, syntax: UID) -> None:
+    """Put a finished object into its transfer syntax (PS3.5 A); the pixels stay what they are.
+
+    Objects are made in explicit little endian, which any other syntax is made of here, before they are signed.
+    """
+    if syntax.is_compressed and syntax.is_encapsulated:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset.compress(syntax, generate_instance_uid=False)
+    else:
+        dataset.file_meta.TransferSyntaxUID = syntax
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
-"""What the report refers to: the instances that arrived, and the SEGs that show its findings (PS3.16 TID 1600)."""
+"""What our documents refer to: the instances that arrived, and other objects of ours (PS3.16 TID 1600)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from highdicom.sr import (
@@ -15,24 +15,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from gateway.results import codes
-from gateway.results.segmentation import DrawnVolume
 from gateway.results.sources import SourceInstance, Sources
-from inference.findings import Finding
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What the SEGs of this revision hold, and why others are missing."""
-
-    volumes: Sequence[DrawnVolume]
-    notes: Sequence[str] = ()
-
-    def segment_of(self, finding: Finding) -> tuple[DrawnVolume, int] | None:
-        """The SEG and the segment number that show a finding."""
-        for volume in self.volumes:
-            if finding.label in volume.segments:
-                return volume, volume.segments[finding.label]
-        return None
 
 
 def image_library(sources: Sources) -> ContainerContentItem | None:
@@ -78,42 +61,60 @@ def _container(name: Code) -> ContainerContentItem:
     return ContainerContentItem(name=name, relationship_type=RelationshipTypeValues.CONTAINS)
 
 
-def _referred(sources: Sources, drawing: Drawing) -> list[tuple[str, str, str]]:
-    """(series, class, instance) of everything that the report rests on."""
-    arrived = [(item.series_uid, item.sop_class_uid, item.sop_instance_uid) for item in sources.instances]
-    made = [
-        (str(seg.dataset.SeriesInstanceUID), str(seg.dataset.SOPClassUID), str(seg.dataset.SOPInstanceUID))
-        for seg in drawing.volumes
+@dataclass(frozen=True)
+class Reference:
+    """One instance that a document rests on."""
+
+    series_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+def arrived(sources: Sources) -> list[Reference]:
+    """Every instance of the revision."""
+    return [Reference(item.series_uid, item.sop_class_uid, item.sop_instance_uid) for item in sources.instances]
+
+
+def made(datasets: Iterable[Dataset]) -> list[Reference]:
+    """Objects of ours."""
+    return [
+        Reference(str(item.SeriesInstanceUID), str(item.SOPClassUID), str(item.SOPInstanceUID)) for item in datasets
     ]
-    return arrived + made
 
 
-def evidence(sources: Sources, drawing: Drawing, study_uid: str) -> list[Dataset]:
+def stand_ins(references: Iterable[Reference], study_uid: str) -> list[Dataset]:
+    """Headers that highdicom takes for the evidence of a document."""
     items = []
-    for series, sop_class, instance in _referred(sources, drawing):
+    for reference in references:
         item = Dataset()
         item.StudyInstanceUID = study_uid
-        item.SeriesInstanceUID = series
-        item.SOPClassUID = sop_class
-        item.SOPInstanceUID = instance
+        item.SeriesInstanceUID = reference.series_uid
+        item.SOPClassUID = reference.sop_class_uid
+        item.SOPInstanceUID = reference.sop_instance_uid
         items.append(item)
     return items
 
 
-def current_evidence(sources: Sources, drawing: Drawing, study_uid: str) -> list[Dataset]:
+def current_evidence(references: Iterable[Reference], study_uid: str) -> list[Dataset]:
     """Current Requested Procedure Evidence (PS3.3 C.17.2.1), without the blank header that highdicom copied from."""
-    by_series: dict[str, list[Dataset]] = {}
-    for series, sop_class, instance in _referred(sources, drawing):
-        item = Dataset()
-        item.ReferencedSOPClassUID = sop_class
-        item.ReferencedSOPInstanceUID = instance
-        by_series.setdefault(series, []).append(item)
     study = Dataset()
     study.StudyInstanceUID = study_uid
-    study.ReferencedSeriesSequence = []
+    study.ReferencedSeriesSequence = referenced_series(references, "ReferencedSOPSequence")
+    return [study]
+
+
+def referenced_series(references: Iterable[Reference], keyword: str) -> list[Dataset]:
+    """An item for each series, its instances under `keyword`; each instance once."""
+    by_series: dict[str, dict[str, Dataset]] = {}
+    for reference in references:
+        item = Dataset()
+        item.ReferencedSOPClassUID = reference.sop_class_uid
+        item.ReferencedSOPInstanceUID = reference.sop_instance_uid
+        by_series.setdefault(reference.series_uid, {}).setdefault(reference.sop_instance_uid, item)
+    groups = []
     for series, items in by_series.items():
         group = Dataset()
         group.SeriesInstanceUID = series
-        group.ReferencedSOPSequence = items
-        study.ReferencedSeriesSequence.append(group)
-    return [study]
+        setattr(group, keyword, list(items.values()))
+        groups.append(group)
+    return groups

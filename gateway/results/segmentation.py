@@ -4,6 +4,7 @@ BINARY, one segment a finding, one object a volume: viewers built on cornerstone
 and OHIF follows the first referenced series only.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,13 +17,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
-from gateway.results import codes
-from gateway.results.evidence import MANUFACTURER, EvidenceKind, ResultsError, RevisionContext
-from gateway.results.identity import Identity
+from gateway.results import codes, wording
+from gateway.results.evidence import MANUFACTURER, EvidenceKind, ResultsError
 from gateway.results.imprint import MODEL_NAME, blank_source, imprint, quiet_library, software_version
-from gateway.results.profiles import Profile
+from gateway.results.material import DrawnVolume, Material
 from gateway.results.sources import Plane, SourceInstance, Sources
-from inference.findings import Finding, ModelUsed, SeriesAnalysis
+from inference.findings import Finding, SeriesAnalysis
 
 _SAME_DIRECTION = 1e-4  # direction cosines; scanners round them to six digits or so
 _SAME_SPACING = 1e-3  # mm
@@ -41,56 +41,73 @@ class Slice:
     plane: Plane
 
 
-@dataclass(frozen=True)
-class DrawnVolume:
-    """A SEG and the number of each finding's segment in it, by `Finding.label`."""
-
-    dataset: Segmentation
-    source_series_uid: str
-    segments: dict[int, int]
+def segmentations(material: Material) -> list[Dataset]:
+    """A BINARY SEG for each volume with findings; what cannot be drawn becomes a note."""
+    return _draw_all(material, EvidenceKind.SEG)
 
 
-def draw(
-    volume: SeriesAnalysis,
-    index: int,
-    findings: Sequence[Finding],
-    *,
-    models: Sequence[ModelUsed],
-    sources: Sources,
-    context: RevisionContext,
-    profile: Profile,
-    series_number: int,
+def label_maps(material: Material) -> list[Dataset]:
+    """The same as LABELMAP, for destinations that are known to take it."""
+    return _draw_all(material, EvidenceKind.LABELMAP)
+
+
+def _draw_all(material: Material, kind: EvidenceKind) -> list[Dataset]:
+    volumes: list[DrawnVolume] = []
+    seen: Counter[str] = Counter()
+    findings = material.analysis.findings
+    for volume in material.analysis.series:
+        index = seen[volume.series_uid]
+        seen[volume.series_uid] += 1
+        own = [finding for finding in findings if finding.series_uid == volume.series_uid]
+        if not own or not any(labels.any() for labels in volume.labels):
+            continue
+        try:
+            volumes.append(_draw(volume, index, own, material, kind, len(volumes)))
+        except NotDrawable as fault:
+            name = wording.series_name(volume.series_uid, material.sources)
+            material.note(f"The regions in {name} are not drawn: {fault}.")
+    missing = len(findings) - len({label for volume in volumes for label in volume.segments})
+    if volumes and missing:
+        material.note(f"{missing} of {len(findings)} regions are listed without a drawing.")
+    if not material.volumes:
+        material.volumes.extend(volumes)  # what the SR refers to: the SEG where there are both
+    return [volume.dataset for volume in volumes]
+
+
+def _draw(
+    volume: SeriesAnalysis, index: int, findings: Sequence[Finding], material: Material, kind: EvidenceKind, place: int
 ) -> DrawnVolume:
-    """Make the SEG of one volume; `index` tells volumes of one source series apart.
+    """Make the object of one volume; `index` tells volumes of one source series apart, `place` counts the objects.
 
-    Beyond `profile.max_segments` the findings with the highest scores are drawn.
+    Beyond `max_segments` of the profile the findings with the highest scores are drawn.
 
     Raises NotDrawable when the sources have no common geometry, or when no finding has a pixel.
     """
-    slices = _slices(volume, sources)
+    context, profile, identity = material.context, material.profile, material.identity
+    slices = _slices(volume, material.sources)
     chosen = sorted(_with_pixels(volume, findings), key=lambda finding: (-finding.score, finding.label))
     chosen = sorted(chosen[: profile.max_segments], key=lambda finding: finding.label)
     if not chosen:
         raise NotDrawable("no finding covers a pixel")
     segments = {finding.label: number for number, finding in enumerate(chosen, start=1)}
-    table = np.zeros(int(volume.labels.max()) + 1, np.uint8)
+    table = np.zeros(int(volume.labels.max()) + 1, np.uint8 if len(chosen) < 256 else np.uint16)
     for label, number in segments.items():
         table[label] = number
     mask = [table[labels] for labels in volume.labels]
     kept = [k for k, frame in enumerate(mask) if profile.empty_frames or frame.any()]
     drawn = [slices[k] for k in kept]
-    identity = Identity(context, profile)
     source = (volume.series_uid, index)
     stand_ins = _stand_ins(drawn, _slice_spacing(slices), context.study_uid)
+    is_map = kind is EvidenceKind.LABELMAP
     with quiet_library():
         dataset = Segmentation(
             source_images=stand_ins,
             pixel_array=np.stack([mask[k] for k in kept]),
-            segmentation_type=SegmentationTypeValues.BINARY,
-            segment_descriptions=_descriptions(chosen, segments, models, identity, context),
-            series_instance_uid=identity.series(EvidenceKind.SEG, *source),
-            series_number=series_number,
-            sop_instance_uid=identity.instance(EvidenceKind.SEG, *source),
+            segmentation_type=SegmentationTypeValues.LABELMAP if is_map else SegmentationTypeValues.BINARY,
+            segment_descriptions=_descriptions(chosen, segments, material),
+            series_instance_uid=identity.series(kind, *source),
+            series_number=profile.number_of(kind, place),
+            sop_instance_uid=identity.instance(kind, *source),
             instance_number=1,
             manufacturer=MANUFACTURER,
             manufacturer_model_name=MODEL_NAME,
@@ -98,15 +115,14 @@ def draw(
             device_serial_number=context.model_set_digest[:16] or "none",
             content_label="SCANWARDEN",
             content_description="Software integrity check, not a diagnosis",
-            series_description=profile.description_of(EvidenceKind.SEG),
-            transfer_syntax_uid=profile.transfer_syntax,
+            series_description=profile.description_of(kind),
             omit_empty_frames=not profile.empty_frames,
         )
     _refer_to_sources(dataset, drawn)
-    _set_dimensions(dataset, identity.dimensions(*source))
+    _set_dimensions(dataset, identity.dimensions(*source, *([kind.value] if is_map else [])))
     if any(piece.plane.thickness is None for piece in drawn) and _slice_spacing(slices) is None:
         del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness
-    imprint(dataset, sources.patient, context.analysed_at)
+    imprint(dataset, material.sources.patient, context.analysed_at)
     return DrawnVolume(dataset, volume.series_uid, segments)
 
 
@@ -169,12 +185,9 @@ def _with_pixels(volume: SeriesAnalysis, findings: Sequence[Finding]) -> list[Fi
 
 
 def _descriptions(
-    findings: Sequence[Finding],
-    segments: dict[int, int],
-    models: Sequence[ModelUsed],
-    identity: Identity,
-    context: RevisionContext,
+    findings: Sequence[Finding], segments: dict[int, int], material: Material
 ) -> list[SegmentDescription]:
+    models, context = material.analysis.models, material.context
     algorithm = AlgorithmIdentificationSequence(
         name=("+".join(model.name for model in models) or MANUFACTURER)[:64],
         family=codes.ALGORITHM_FAMILY,
@@ -190,7 +203,7 @@ def _descriptions(
             segmented_property_type=codes.REGIONS[finding.finding_class].kind,
             algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
-            tracking_uid=identity.tracking(finding.label),
+            tracking_uid=material.identity.tracking(finding.label),
             tracking_id=codes.tracking_id(finding, context.revision),
             display_color=CIELabColor.from_rgb(*codes.REGIONS[finding.finding_class].colour),
         )

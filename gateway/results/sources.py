@@ -14,7 +14,13 @@ from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    EnhancedSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
+    SegmentationStorage,
+)
 
 from gateway.results import patient
 from gateway.results.evidence import MANUFACTURER, NoSourceHeader, RevisionContext
@@ -47,7 +53,19 @@ _TAGS: tuple[str, ...] = (
 )
 
 
-_OUR_CLASSES = frozenset({SegmentationStorage, Comprehensive3DSRStorage})
+LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"  # pydicom 3.0 has no name for it
+
+# A secondary capture is an image, on which a manufacturer's name proves nothing: storage.reception knows ours by UID.
+_OUR_CLASSES = frozenset(
+    {
+        SegmentationStorage,
+        LABEL_MAP_SEGMENTATION,
+        Comprehensive3DSRStorage,
+        EnhancedSRStorage,
+        KeyObjectSelectionDocumentStorage,
+        GrayscaleSoftcopyPresentationStateStorage,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,7 @@ class Plane:
 class SourceInstance:
     """One instance of the revision; `planes` has an entry for each frame, None where it says no sound geometry."""
 
+    file: Path
     sop_class_uid: str
     sop_instance_uid: str
     series_uid: str
@@ -110,7 +129,7 @@ def read_sources(context: RevisionContext) -> Sources:
             header = _header(file)
             if header is None or str(header.get("StudyInstanceUID")) != context.study_uid or _is_ours(header):
                 continue
-            instance = _instance(header)
+            instance = _instance(header, file)
             found.setdefault(instance.sop_instance_uid, instance)
             if first is None or instance.order < first[0]:
                 first = instance.order, header
@@ -139,9 +158,10 @@ def _is_ours(header: Dataset) -> bool:
     return header.SOPClassUID in _OUR_CLASSES and str(_value(header, "Manufacturer") or "") == MANUFACTURER
 
 
-def _instance(header: Dataset) -> SourceInstance:
+def _instance(header: Dataset, file: Path) -> SourceInstance:
     frames = max(_integer(header, "NumberOfFrames") or 1, 1)
     return SourceInstance(
+        file=file,
         sop_class_uid=str(header.SOPClassUID),
         sop_instance_uid=str(header.SOPInstanceUID),
         series_uid=str(header.SeriesInstanceUID),

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from gateway.results.evidence import RevisionContext
+from gateway.results.evidence import Predecessor, RevisionContext
 from gateway.results.sources import Sources
-from inference.findings import Finding, FindingClass, Observation, SeriesAnalysis, StudyAnalysis, Verdict
+from inference.findings import Finding, FindingClass, ModelUsed, Observation, SeriesAnalysis, StudyAnalysis, Verdict
 
 DISCLAIMER = "Software integrity check, not a diagnosis."
+LEGEND = "Integrity flag by software \N{EN DASH} not a diagnosis"
 
 _LONGEST = 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
@@ -78,13 +79,18 @@ def percent(score: float) -> str:
     return f"{min(max(100 * score, 0.1), 99.9):.1f} %" if score > 0.99 or score < 0.01 else f"{100 * score:.0f} %"
 
 
+def looks(finding: Finding) -> str:
+    """What a finding is claimed to be: `looks edited (added)`."""
+    if finding.finding_class.is_edit:
+        return f"looks edited ({_WORDS[finding.finding_class]})"
+    return "looks like a tumour, no sign of editing"
+
+
 def finding_sentence(finding: Finding, volume: SeriesAnalysis | None, sources: Sources) -> str:
     """One finding in one line."""
     volume_text = f", {finding.volume_mm3 / 1000:.1f} ml" if finding.volume_mm3 > 0 else ""
-    looks = "looks like a tumour, no sign of editing"
-    if finding.finding_class.is_edit:
-        looks = f"looks edited ({_WORDS[finding.finding_class]})"
-    return f"Region {finding.label} {looks}: {place(finding, volume, sources)}{volume_text}, {percent(finding.score)}"
+    where = place(finding, volume, sources)
+    return f"Region {finding.label} {looks(finding)}: {where}{volume_text}, {percent(finding.score)}"
 
 
 def conclusion(analysis: StudyAnalysis, places: Sequence[tuple[Finding, Place]]) -> str:
@@ -121,13 +127,19 @@ def _edited(edits: Sequence[tuple[Finding, Place]], *, sure: bool) -> str:
     return f"{len(edits)} region{'' if single else 's'} {verb} edited ({kinds}) in {shown}{more}"
 
 
-def revision_sentence(context: RevisionContext, sources: Sources) -> str:
+def revision_sentence(context: RevisionContext, sources: Sources, predecessor: Predecessor | None = None) -> str:
     """Which state of the study this is about."""
     count = len(sources.instances)
     text = f"Revision {context.revision} of the study: {count} instance{'' if count == 1 else 's'}."
-    if context.predecessor is not None:
-        text += f" It replaces the report on revision {context.predecessor.revision}."
+    if predecessor is not None:
+        text += f" It replaces the report on revision {predecessor.revision}."
     return text
+
+
+def model_sentences(models: Sequence[ModelUsed]) -> list[str]:
+    """Which weights looked, to the bit."""
+    lines = [f"{model.name} {model.version}, sha256 {model.digest}" for model in models]
+    return [plain(line) for line in lines] or ["no model was used"]
 
 
 def observation_sentences(observations: Iterable[Observation], limit: int) -> list[str]:

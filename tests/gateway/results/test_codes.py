@@ -25,6 +25,10 @@ PRIVATE += codes.VERDICTS.values()
         (codes.IMAGE_LIBRARY, "111028", "DCM"),
         (codes.IMAGE_LIBRARY_GROUP, "126200", "DCM"),
         (codes.IMAGING_MEASUREMENTS, "126010", "DCM"),
+        (codes.FINDING, "121071", "DCM"),
+        (codes.ALGORITHM_NAME, "111001", "DCM"),
+        (codes.KEY_OBJECTS, "113000", "DCM"),
+        (codes.SOURCE_OF_PICTURE, "121322", "DCM"),
         (codes.VOLUME, "118565006", "SCT"),
         (codes.REGIONS[FindingClass.REAL_TUMOUR].kind, "108369006", "SCT"),
         (codes.REGIONS[FindingClass.REAL_TUMOUR].category, "49755003", "SCT"),
@@ -66,6 +70,7 @@ def test_private_codes_keep_their_meaning() -> None:
         "SW-304": "Study revision",
         "SW-305": "Report on the revision before",
         "SW-306": "Note on the evidence objects",
+        "SW-307": "Image integrity summary",
     }
 
 
