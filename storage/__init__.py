@@ -1,6 +1,6 @@
 """What must not be lost: instance files, the database and the audit ledger. Imports config only.
 
-What arrives goes through `InstanceStore.incoming` and `record_instances`. What happens to a study afterwards stands in
+What arrives goes through `InstanceStore.incoming` and `Index.record`. What happens to a study afterwards stands in
 modules that are used by name: `studies` (revisions), `analyses`, `baselines`, `deliveries`, `processes` (heartbeats and
 leases), `overview`, `sweeping` and `retention`. `digests` decodes pixels and is therefore for the analyse role only.
 """
@@ -17,6 +17,7 @@ from storage.errors import (
     StoreFault,
     StoreFull,
 )
+from storage.indexing import Index
 from storage.instances import InstanceStore, StoredFile, Upload, open_store
 from storage.reception import Disposition, InstanceFacts, Outcome, record_instance, record_instances
 from storage.tables import InstanceKind, InstanceState, Priority
@@ -28,6 +29,7 @@ __all__ = [
     "Database",
     "DatabaseUnavailable",
     "Disposition",
+    "Index",
     "InstanceFacts",
     "InstanceKind",
     "InstanceRefused",

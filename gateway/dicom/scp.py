@@ -5,7 +5,6 @@ event are durable before the answer is success (promise 1). Nothing in here lets
 """
 
 import mmap
-import threading
 import time
 from contextlib import AbstractContextManager, closing
 
@@ -33,6 +32,7 @@ from storage import (
     AuditOutcome,
     Database,
     DatabaseUnavailable,
+    Index,
     InstanceFacts,
     InstanceStore,
     Outcome,
@@ -42,7 +42,6 @@ from storage import (
     StoreFull,
     Upload,
     peer_actor,
-    record_instance,
 )
 from storage.points import Point, reached
 
@@ -121,12 +120,9 @@ class StorageService:
     ) -> None:
         """`patience`: seconds that one instance waits for its turn to be indexed."""
         self._limit = dicom.max_instance_bytes
-        self._database = database
         self._store = store
         self._trail = trail
-        self._patience = patience
-        # One writer at a time is the database's rule; a queue of our own keeps it fair and its pool small.
-        self._turn = threading.Lock()
+        self._indexed = Index(database, store, patience=patience)
 
     def open(self, command: StoreCommand) -> Sink:
         """A file for the data set that begins to arrive."""
@@ -185,24 +181,7 @@ class StorageService:
         instance_received(outcome.disposition.value, outcome.kind.value, source, outcome.stored.size, seconds)
 
     def _index(self, stored: StoredFile, facts: InstanceFacts) -> Outcome:
-        if not self._turn.acquire(timeout=self._patience):
-            self._store.remove(stored.relative)
-            raise StoreUnavailable("the index does not answer in time; send again later")
-        committing = False
-        try:
-            with self._database.direct() as session:
-                reached(Point.TRANSACTION_BEGUN)
-                outcome = record_instance(session, stored, facts)
-                reached(Point.INDEXED)
-                committing = True
-            reached(Point.COMMITTED)
-        except BaseException:
-            # A commit that ends in an error may have happened all the same: then the file must stay.
-            if not committing:
-                self._store.remove(stored.relative)
-            raise
-        finally:
-            self._turn.release()
+        outcome = self._indexed.record(stored, facts)
         try:
             outcome.settle(self._store)
             reached(Point.SETTLED)

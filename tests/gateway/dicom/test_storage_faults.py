@@ -69,7 +69,7 @@ def test_a_fault_of_ours_is_a_status_and_the_association_goes_on(
         raise ZeroDivisionError("Secret^Patient")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gateway.dicom.scp.record_instance", broken)
+        patch.setattr("storage.indexing.record_instances", broken)
         status, comment = modality.store(mr_image())
     assert status == 0x0110
     assert "Secret" not in comment
