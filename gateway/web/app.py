@@ -73,6 +73,10 @@ def create_app(parts: WebApp) -> ASGIApp:
     """The application; no page of its own describes it, because that would load scripts from elsewhere."""
     application = FastAPI(title="Scanwarden", docs_url=None, redoc_url=None, openapi_url=None)
     application.include_router(_observed(parts))
+    if parts.app.settings.web.stow:
+        from gateway.web.stow import stow  # only where it is used: it brings the receive path with it
+
+        application.include_router(stow(parts))
     return Answering(application)
 
 
