@@ -66,13 +66,14 @@ def check_command(command: StoreCommand) -> None:
             raise UidInvalid(keyword, uid)
 
 
-def inspect(command: StoreCommand, data: Buffer, *, max_bytes: int) -> InspectedInstance:
+def inspect(command: StoreCommand, data: Buffer, *, max_bytes: int, total: int | None = None) -> InspectedInstance:
     """Read the header of `data`, the data set as it arrived, and hold it against the command.
 
-    Raises the RefusedInstance that says what is wrong; `max_bytes` bounds a deflated data set.
+    Raises the RefusedInstance that says what is wrong; `max_bytes` bounds a deflated data set. With `total`, `data` are
+    the first bytes of so many, and MoreNeeded is raised when they do not tell.
     """
     check_command(command)
-    header = read_header(data, command.transfer_syntax, max_inflated=max_bytes)
+    header = read_header(data, command.transfer_syntax, max_inflated=max_bytes, total=total)
     sop_class = _same("SOPClassUID", header.text(0x00080016), command.sop_class_uid)
     sop_instance = _same("SOPInstanceUID", header.text(0x00080018), command.sop_instance_uid)
     study = _parent("StudyInstanceUID", header.text(0x0020000D))

@@ -6,13 +6,13 @@ event are durable before the answer is success (promise 1). Nothing in here lets
 
 import mmap
 import time
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 
 import structlog
 
 from config.settings import Dicom
 from gateway.dicom.association import Admitted, Ticket
-from gateway.dicom.header import is_uid
+from gateway.dicom.header import MoreNeeded, is_uid
 from gateway.dicom.inspection import InspectedInstance, check_command, inspect
 from gateway.dicom.messages import Answer, Sink, StoreCommand
 from gateway.dicom.part10 import file_meta
@@ -47,6 +47,8 @@ from storage.points import Point, reached
 
 log = structlog.get_logger(__name__)
 
+HEAD_BYTES = 32 * 1024  # of a data set, kept in memory: the header of most images ends before
+
 
 class DataSetFile:
     """A data set on its way into the store, after the Part 10 header that we write (PS3.10 7.1)."""
@@ -55,6 +57,7 @@ class DataSetFile:
         self.fault: RefusedInstance | None = None
         self._limit = limit
         self._left = limit
+        self._head = b""
         self._entered: AbstractContextManager[Upload] | None = None
         self._upload: Upload | None = None
         try:
@@ -75,6 +78,8 @@ class DataSetFile:
         if self._left < 0:
             self._fail(InstanceTooLarge(self._limit))
             return
+        if not self._head:
+            self._head = bytes(data[:HEAD_BYTES])
         try:
             self._upload.write(data)
         except Exception as fault:  # noqa: BLE001 - as above
@@ -86,6 +91,8 @@ class DataSetFile:
             raise self.fault
         if self._upload is None or self._upload.size <= self._offset:
             raise DataSetMalformed("the data set is empty")
+        with suppress(MoreNeeded):
+            return inspect(command, self._head, max_bytes=self._limit, total=self._upload.size - self._offset)
         with (
             self._upload.path.open("rb") as file,
             closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as whole,

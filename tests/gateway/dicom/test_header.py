@@ -13,7 +13,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.sequence import Sequence
 from pynetdicom.dsutils import encode
 
-from gateway.dicom.header import Header, is_uid, pixel_bytes_needed, read_header
+from gateway.dicom.header import Header, MoreNeeded, is_uid, pixel_bytes_needed, read_header
 from gateway.dicom.refusals import (
     DataSetMalformed,
     DataSetTruncated,
@@ -115,6 +115,35 @@ def test_a_deflated_data_set_that_was_cut_is_seen() -> None:
         read_header(whole[:-5], DEFLATED)
     with pytest.raises(DataSetMalformed):
         read_header(b"\xff" * 100, DEFLATED)
+
+
+def told_by(data: bytes, syntax: str, total: int | None = None) -> object:
+    """What a walk comes to: a header or a refusal, as something that can be compared."""
+    try:
+        return read_header(data, syntax, total=total)
+    except RefusedInstance as refusal:
+        return type(refusal), str(refusal)
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG, DEFLATED])
+@pytest.mark.parametrize("undefined_length", [False, True])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_the_beginning_tells_what_the_whole_would_or_asks_for_more(
+    syntax: str, undefined_length: bool, data: st.DataObject
+) -> None:
+    whole = bytearray(as_bytes(rich(undefined_length), syntax))
+    if data.draw(st.booleans()):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    whole = whole[: len(whole) - data.draw(st.sampled_from([0, 0, 1, 9, 400]))]
+    head = bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    with suppress(MoreNeeded):
+        assert told_by(head, syntax, len(whole)) == told_by(bytes(whole), syntax)
+
+
+def test_the_beginning_of_a_plain_image_suffices() -> None:
+    whole = as_bytes(mr_image(Rows=256, Columns=256, PixelData=bytes(131072)), EXPLICIT)
+    assert read_header(whole[:4096], EXPLICIT, total=len(whole)).pixel_bytes == 131072
 
 
 @settings(max_examples=150, deadline=None)
