@@ -20,6 +20,8 @@ from storage.tables import (
     Delivery,
     DeliveryState,
     Evidence,
+    Forward,
+    ForwardState,
     Instance,
     InstanceState,
     Revision,
@@ -29,6 +31,7 @@ from storage.tables import (
 _BATCH = 200
 _ACTOR = role_actor("timetable")
 _AT_REST = (RevisionState.DONE, RevisionState.FAILED)
+_ON_THE_WAY = (ForwardState.HELD, ForwardState.WAITING)
 
 
 def expire_instances(store: InstanceStore, database: Database, age: timedelta, *, now: datetime | None = None) -> int:
@@ -57,12 +60,14 @@ def _in_batches(store: InstanceStore, database: Database, expire: Callable[[Sess
 
 def _expire_instances(session: Session, before: datetime) -> list[str]:
     busy = exists().where(Revision.study_uid == Instance.study_uid, Revision.state.not_in(_AT_REST))
+    to_be_passed_on = exists().where(Forward.instance_id == Instance.id, Forward.state.in_(_ON_THE_WAY))
     query = (
         select(Instance)
         .where(
             Instance.received_at < before,
             Instance.state.in_((InstanceState.STORED, InstanceState.DUPLICATE)),
             ~busy,
+            ~to_be_passed_on,
         )
         .order_by(Instance.study_uid, Instance.id)
         .limit(_BATCH)

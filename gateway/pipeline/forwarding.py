@@ -45,6 +45,8 @@ BATCH = 64  # instances between two transactions; a kill sends at most these twi
 BATCH_SECONDS = 1.0
 FORGET_SECONDS = 3600.0
 JITTER = 0.25
+# Success; warnings (PS3.4 B.2.3); duplicate SOP instance: it is there already, sent before a kill.
+_TAKEN = frozenset({0x0000, 0x0001, 0x0107, 0x0111, 0x0116})
 DAMAGED = "its file is not what was acknowledged"
 
 
@@ -259,7 +261,7 @@ class Lane:
             self._conduit = None
             return f"its file cannot be read: {fault.strerror or fault}"
         self._used_at = self._clock()
-        if status in (0x0000, 0x0001, 0x0107, 0x0116) or status & 0xF000 == 0xB000:  # success, warnings (PS3.4 B.2.3)
+        if status in _TAKEN or status & 0xF000 == 0xB000:
             return None
         if status & 0xFF00 == 0xA700:  # out of resources: so it is for the next one, and the order is kept
             self._hang_up()
