@@ -183,7 +183,7 @@ def finish_revision(session: Session, revision_id: int, *, actor: str, now: date
     if revision.state is RevisionState.DONE:
         return revision
     states = [delivery.state for delivery in deliveries_of(session, revision_id)]
-    if DeliveryState.WAITING in states:
+    if DeliveryState.WAITING in states or DeliveryState.SENT in states:
         return revision
     if DeliveryState.DEAD in states:
         return fail_revision(session, revision_id, "a delivery was given up", actor=actor, now=now)
@@ -226,7 +226,8 @@ def retry_revision(session: Session, revision_id: int, *, actor: str) -> Revisio
     deliveries = deliveries_of(session, revision_id)
     for delivery in deliveries:
         if delivery.state is DeliveryState.DEAD:
-            delivery.state, delivery.attempts = DeliveryState.WAITING, 0
+            delivery.state, delivery.attempts, delivery.refusals = DeliveryState.WAITING, 0, 0
+            delivery.planned_at = delivery.next_at = datetime.now(UTC)
     revision.state = RevisionState.ENCODED if deliveries else RevisionState.CLOSED
     revision.failure, revision.finished_at, revision.attempts = None, None, 0
     revision.runs += 1

@@ -21,6 +21,8 @@ _SEVERITIES = {
     AuditEventType.PROCESS_DIED: AlertSeverity.WARNING,
     AuditEventType.REVISION_FAILED: AlertSeverity.WARNING,
     AuditEventType.DELIVERY_DEAD: AlertSeverity.WARNING,
+    AuditEventType.DESTINATION_LOST: AlertSeverity.WARNING,
+    AuditEventType.NOTICE_DEAD: AlertSeverity.WARNING,
     AuditEventType.INSTANCE_DAMAGED: AlertSeverity.INCIDENT,
     AuditEventType.PIXELS_REPEATED: AlertSeverity.WARNING,
     AuditEventType.COMMITMENT_DEAD: AlertSeverity.WARNING,

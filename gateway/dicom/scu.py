@@ -7,7 +7,7 @@ an error: nobody there, rejected, or lost on the way.
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,11 @@ from gateway.dicom.contexts import ECHO_SYNTAXES, propose, verification_context
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.dicom.quiet import quiet_pynetdicom
 from gateway.dicom.sockets import ClosingSocket
+from gateway.dicom.statuses import Judgement, is_warning, judge
 from gateway.dicom.tls import TlsFault, client_context
 
 log = structlog.get_logger(__name__)
 
-# Warnings of storage (PS3.4 B.2.3, PS3.7 C): the object is stored.
-WARNINGS = frozenset({0x0001, 0x0107, 0x0116, 0xB000, 0xB006, 0xB007})
 _REASONS: Mapping[tuple[int, int], str] = {
     (1, 1): "no reason given",
     (1, 2): "application context not supported",
@@ -58,7 +57,14 @@ class Unreachable(SendError):
 
 
 class ConnectionBroken(SendError):
-    """The association ended before an object was answered; whether the peer keeps it is not known."""
+    """The association ended before an object was answered; whether the peer keeps it is not known.
+
+    `path` is that object's file, where there was one on its way.
+    """
+
+    def __init__(self, text: str, path: Path | None = None) -> None:
+        super().__init__(text)
+        self.path = path
 
 
 class Rejected(SendError):
@@ -69,13 +75,20 @@ class Rejected(SendError):
         self.transient = not permanent
 
 
+class NothingAccepted(Rejected):
+    """The peer accepts the association and none of the SOP classes in it: there is no use in another try."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, permanent=True)
+
+
 class Refused(SendError):
-    """The peer answered one object with a failure (PS3.4 B.2.3); out of resources (0xA7xx) is worth another try."""
+    """The peer answered one object with a failure (PS3.4 B.2.3); some are worth another try."""
 
     def __init__(self, text: str, status: int | None) -> None:
         super().__init__(text)
         self.status = status
-        self.transient = status is not None and status & 0xFF00 == 0xA700
+        self.transient = judge(status) in (Judgement.NO_ROOM, Judgement.AGAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +101,14 @@ class SendOutcome:
     comment: str = ""
 
     @property
+    def judgement(self) -> Judgement:
+        """What is to be done about it."""
+        return judge(self.status)
+
+    @property
     def stored(self) -> bool:
-        """Whether the peer has it: success, or a warning, which `comment` tells."""
-        return self.status == 0 or self.status in WARNINGS
+        """Whether the peer has it: success, a warning, which `comment` tells, or because it had it before."""
+        return self.judgement is Judgement.STORED
 
     def raise_for_status(self) -> None:
         """Raise Refused unless the peer has it."""
@@ -107,10 +125,17 @@ class _Object:
     transfer_syntax: str
 
 
-def send(files: Iterable[Path], destination: Destination, calling_ae_title: str) -> Iterator[SendOutcome]:
+def send(
+    files: Iterable[Path],
+    destination: Destination,
+    calling_ae_title: str,
+    *,
+    wanted: Callable[[Path], bool] = lambda _: True,
+) -> Iterator[SendOutcome]:
     """Send files in one association (more when they need over 128 contexts); an outcome for each, as it is known.
 
-    `calling_ae_title` is `dicom.ae_title`; the destination's own `calling_ae_title` wins. Raises Unreachable,
+    `calling_ae_title` is `dicom.ae_title`; the destination's own `calling_ae_title` wins. `wanted` is asked before each
+    file is sent, when the outcomes before it are known; one that is not wanted has no outcome. Raises Unreachable,
     Rejected or ConnectionBroken, after which the files without an outcome are not delivered. Ending the iteration early
     releases the association.
     """
@@ -130,6 +155,8 @@ def send(files: Iterable[Path], destination: Destination, calling_ae_title: str)
             continue  # only fallbacks of an earlier group
         with associated(destination, calling_ae_title, contexts) as association:
             for number, each in enumerate(now):
+                if not wanted(each.path):
+                    continue
                 yield _send_one(association, destination, each, number % MAX_MESSAGE_ID + 1)
 
 
@@ -183,14 +210,15 @@ def _send_one(association: Association, destination: Destination, each: _Object,
     code = int(status.Status)
     comment = str(status.get("ErrorComment", "") or "")
     if code and not comment:
-        comment = "stored with a warning" if code in WARNINGS else "the destination gives no comment"
+        comment = "stored with a warning" if is_warning(code) else "the destination gives no comment"
     return SendOutcome(each.path, each.sop_instance_uid, code, comment)
 
 
 def _broken(destination: Destination, each: _Object) -> ConnectionBroken:
     return ConnectionBroken(
         f"{_name(destination)} ended the association or gave no answer within {destination.timeout:g} s "
-        f"for {each.sop_instance_uid}; look at its log"
+        f"for {each.sop_instance_uid}; look at its log",
+        each.path,
     )
 
 
@@ -274,7 +302,7 @@ def _why_not(association: Association, destination: Destination, tls: ssl.SSLCon
             permanent=permanent,
         )
     if isinstance(answer, A_ASSOCIATE):
-        return Rejected(f"{_name(destination)} accepts none of the objects' SOP classes", permanent=True)
+        return NothingAccepted(f"{_name(destination)} accepts none of the objects' SOP classes")
     return Unreachable(f"{_name(destination)}: {_connection_fault(destination, tls)}")
 
 

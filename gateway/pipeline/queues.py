@@ -20,6 +20,7 @@ from config import Settings
 from config.settings import Role
 from gateway.pipeline.patience import patiently
 from storage import workflow_database_url
+from storage.deliveries import Turn
 
 APPLICATION = "scanwarden"
 # Workers only take workflows of their own version. It changes only when the order of steps does, never with a release,
@@ -27,7 +28,8 @@ APPLICATION = "scanwarden"
 WORKFLOW_VERSION = "1"
 
 ANALYSE_QUEUE = "analyse"
-DELIVER_QUEUE = "deliver"
+# Has a partition for each destination, so that none takes the places of another.
+DELIVER_QUEUE = "deliveries"
 REVISION_WORKFLOW = "revision"
 DELIVERY_WORKFLOW = "delivery"
 VERIFICATION_WORKFLOW = "verification"
@@ -104,7 +106,7 @@ class WorkQueues:
         interval = settings.queues.polling_interval
         self._client.register_queue(ANALYSE_QUEUE, worker_concurrency=1, polling_interval_sec=interval)
         self._client.register_queue(
-            DELIVER_QUEUE, worker_concurrency=settings.queues.deliveries, polling_interval_sec=interval
+            DELIVER_QUEUE, partition_worker_concurrency=settings.queues.deliveries, polling_interval_sec=interval
         )
 
     def enqueue_revision(self, revision_id: int, priority: str, run: int = 0) -> None:
@@ -117,6 +119,11 @@ class WorkQueues:
             "app_version": WORKFLOW_VERSION,
         }
         self._client.enqueue(options, revision_id, run, priority)
+
+    def enqueue_delivery(self, turn: Turn) -> None:
+        """Ask for one attempt of what is due; a second request for the same turn changes nothing."""
+        options = delivery_options(turn.revision_id, turn.destination, turn.run, turn.number, turn.priority)
+        self._client.enqueue(options, turn.revision_id, turn.destination, turn.run, turn.number, turn.priority)
 
     def enqueue_verification(self, number: int) -> None:
         """Ask for the comparison of a fetched study; a second request for it changes nothing."""
@@ -154,20 +161,16 @@ class WorkQueues:
         ]
 
 
-def delivery_options(
-    revision_id: int, destination: str, run: int, attempt: int, priority: str, delay: float = 0
-) -> EnqueueOptions:
-    """How one attempt of a delivery is enqueued, `delay` seconds from now."""
-    options: EnqueueOptions = {
+def delivery_options(revision_id: int, destination: str, run: int, number: int, priority: str) -> EnqueueOptions:
+    """How one attempt of a delivery is enqueued; `number` tells the turns of a run apart."""
+    return {
         "workflow_name": DELIVERY_WORKFLOW,
         "queue_name": DELIVER_QUEUE,
-        "workflow_id": f"deliver-{revision_id}-{destination}-{run}-{attempt}",
+        "queue_partition_key": destination,
+        "workflow_id": f"deliver-{revision_id}-{destination}-{run}-{number}",
         "priority": PRIORITIES[priority],
         "app_version": WORKFLOW_VERSION,
     }
-    if delay > 0:
-        options["delay_seconds"] = delay
-    return options
 
 
 class Worker:

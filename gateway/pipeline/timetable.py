@@ -11,6 +11,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from gateway.alerts import alert_sender
 from gateway.app import App
 from gateway.audit.exporter import Exporter
+from gateway.pipeline.dispatch import DeliverySweep
 from gateway.pipeline.keeping import LedgerKeeping
 from gateway.pipeline.queues import WorkQueues
 from gateway.pipeline.revisions import RevisionSweep
@@ -52,6 +53,7 @@ class Timetable:
         self.hold()
         self._every(RENEWAL_SECONDS, self.hold, alone=False)
         self._every(settings.revisions.sweep_interval, self._sweep)
+        self._every(settings.revisions.sweep_interval, DeliverySweep(self._app, self._queues))
         self._every(PEERS_INTERVAL, self._sweep.give_up_failed)
         self._every(PEERS_INTERVAL, self.adopt)
         self._every(settings.audit.checkpoint_interval, self._keeping.checkpoint, now=True)

@@ -1,7 +1,7 @@
 """The durable workflows: one carries a revision from analysis to planned deliveries, one is one attempt to deliver.
 
-An attempt that failed asks for the next one with a delay, instead of sleeping: a destination that is down for a day
-then holds no place in the queue that the others need.
+An attempt that failed neither sleeps nor asks for the next one: it writes down when the delivery is due again, and the
+sweep (`gateway/pipeline/dispatch.py`) asks for what is due.
 """
 
 import traceback
@@ -22,6 +22,7 @@ from gateway.pipeline.queues import (
     Worker,
     delivery_options,
 )
+from gateway.verification.compare import Elsewhere
 from gateway.verification.sampling import compare_or_fail
 from storage.studies import fail_revision
 
@@ -38,9 +39,10 @@ def register_revisions(worker: Worker, app: App, analyst: Analyst) -> None:
         try:
             worker.step("analyse", analyst.analyse, revision_id)
             worker.step("encode", encoder.encode, revision_id)
-            for destination in worker.step("plan", courier.plan, revision_id):
-                options = delivery_options(revision_id, destination, run, 1, priority)
-                worker.enqueue(options, revision_id, destination, run, 1, priority)
+            # At once, and not with the next sweep, which asks for the same turns by the same names.
+            for destination, number in worker.step("plan", courier.plan, revision_id):
+                options = delivery_options(revision_id, destination, run, number, priority)
+                worker.enqueue(options, revision_id, destination, run, number, priority)
             reached(Point.DELIVERIES_ENQUEUED)
         except DBOSException:
             raise  # the workflow engine's own; the sweep notices (`RevisionSweep.give_up_failed`)
@@ -50,12 +52,12 @@ def register_revisions(worker: Worker, app: App, analyst: Analyst) -> None:
     worker.workflow(REVISION_WORKFLOW, revision)
 
 
-def register_verifications(worker: Worker, app: App) -> None:
-    """Let `worker` run the comparisons that need decoding."""
+def register_verifications(worker: Worker, app: App, elsewhere: Elsewhere | None = None) -> None:
+    """Let `worker` run the comparisons that need decoding, which `elsewhere` does in place of this process."""
 
     def verification(number: int) -> None:
         try:
-            worker.step("compare", compare_or_fail, app, number)
+            worker.step("compare", compare_or_fail, app, number, elsewhere)
         except DBOSException:
             raise
         except Exception as error:  # noqa: BLE001 - the timetable closes what stays open, and tries the study again
@@ -70,12 +72,9 @@ def register_deliveries(worker: Worker, app: App) -> None:
     """Let `worker` run the attempts to deliver."""
     courier = Courier(app)
 
-    def delivery(revision_id: int, destination: str, run: int, attempt: int, priority: str) -> None:
+    def delivery(revision_id: int, destination: str, run: int, number: int, priority: str) -> None:  # noqa: ARG001 - one signature for all that was ever enqueued
         try:
-            pause = worker.step("attempt", courier.attempt, revision_id, destination)
-            if pause is not None:
-                options = delivery_options(revision_id, destination, run, attempt + 1, priority, pause)
-                worker.enqueue(options, revision_id, destination, run, attempt + 1, priority)
+            worker.step("attempt", courier.attempt, revision_id, destination)
         except DBOSException:
             raise
         except Exception as error:  # noqa: BLE001

@@ -163,7 +163,8 @@ class Delivery(Table):
     failure: Mapped[str | None] = mapped_column(Text)
     warning: Mapped[str | None] = mapped_column(String(16))  # status with which it was stored
     transaction_uid: Mapped[str | None] = mapped_column(Uid)  # of the commitment that was asked for
-    asked_at: Mapped[datetime | None]  # when
+    asks: Mapped[int] = mapped_column(default=0)  # requests for commitment since it was sent
+    asked_at: Mapped[datetime | None]  # when the last one was made
     next_at: Mapped[datetime | None]  # when it is due; empty: a workflow has it in hand, or it is at its end
     planned_at: Mapped[datetime]
     attempted_at: Mapped[datetime | None]

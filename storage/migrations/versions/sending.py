@@ -18,6 +18,7 @@ def upgrade() -> None:
         table.add_column(sa.Column("next_at", _TIME, nullable=True))
         table.add_column(sa.Column("warning", sa.String(16), nullable=True))
         table.add_column(sa.Column("transaction_uid", sa.String(64), nullable=True))
+        table.add_column(sa.Column("asks", sa.Integer(), nullable=False, server_default="0"))
         table.add_column(sa.Column("asked_at", _TIME, nullable=True))
     # What waits is due: the queue that it waits in is no longer looked into.
     op.execute("UPDATE deliveries SET next_at = CURRENT_TIMESTAMP WHERE state = 'WAITING'")
@@ -59,5 +60,5 @@ def downgrade() -> None:
     op.drop_table("circuits")
     op.drop_index("ix_deliveries_next_at", "deliveries")
     with op.batch_alter_table("deliveries") as table:
-        for column in ("asked_at", "transaction_uid", "warning", "next_at", "refusals"):
+        for column in ("asked_at", "asks", "transaction_uid", "warning", "next_at", "refusals"):
             table.drop_column(column)

@@ -1,5 +1,6 @@
 """The pipeline's parts in this process, on SQLite and on a real PostgreSQL, with a detector that needs no weights."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from config.settings import Role
 from gateway.app import App, build, prepare
 from gateway.pipeline import analysing, queues
 from gateway.pipeline.analysing import Analyst
+from gateway.pipeline.dispatch import DeliverySweep
 from gateway.pipeline.workflow import register_deliveries, register_revisions
 from storage import InstanceFacts, InstanceKind, Priority, record_instance
 from tests.faults.service import bright_pixels
@@ -74,21 +76,36 @@ def app(settings: Settings) -> Iterator[App]:
 
 
 @pytest.fixture
-def analyst(app: App, monkeypatch: pytest.MonkeyPatch) -> Analyst:
+def analyst(app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Analyst]:
     monkeypatch.setattr(analysing, "detectors_for", lambda *_, **__: (bright_pixels(),))
-    return Analyst(app)
+    made = Analyst(app)
+    yield made
+    made.decoding.close()
 
 
 @contextmanager
 def working(app: App, analyst: Analyst) -> Iterator[queues.WorkQueues]:
-    """Both workers in this process (DBOS allows one in each), and the queues to fill."""
+    """Both workers in this process (DBOS allows one in each), the sweep of deliveries, and the queues to fill."""
     worker = queues.Worker(app.settings, queues.executor_id(Role.ANALYSE), [queues.ANALYSE_QUEUE, queues.DELIVER_QUEUE])
     register_revisions(worker, app, analyst)
     register_deliveries(worker, app)
     worker.start()
+    stop = threading.Event()
     try:
         with queues.WorkQueues(app.settings) as work:
-            yield work
+            sweep = DeliverySweep(app, work)
+
+            def keep_sweeping() -> None:
+                while not stop.wait(0.05):
+                    sweep()
+
+            sweeping = threading.Thread(target=keep_sweeping)
+            sweeping.start()
+            try:
+                yield work
+            finally:
+                stop.set()
+                sweeping.join()
     finally:
         worker.stop(0)
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from config import Settings
 from gateway.app import App
 from gateway.pipeline.analysing import Analyst
-from gateway.pipeline.queues import WorkQueues
+from gateway.pipeline.queues import Waiting, WorkQueues
 from gateway.pipeline.retry import retry_failed
 from gateway.pipeline.revisions import RevisionSweep
 from storage import InstanceKind
@@ -47,6 +47,12 @@ def states(app: App) -> list[RevisionState]:
 def events(app: App) -> list[str]:
     with app.database.reading() as session:
         return list(session.scalars(select(LedgerRow.event).order_by(LedgerRow.seq)))
+
+
+def waiting(app: App) -> int:
+    """Deliveries that wait for their time."""
+    with app.database.reading() as session:
+        return len(session.scalars(select(Delivery).where(Delivery.next_at.is_not(None))).all())
 
 
 def carry(app: App, analyst: Analyst, *, until: list[RevisionState]) -> None:
@@ -142,14 +148,14 @@ def test_a_step_that_is_repeated_changes_nothing(app: App, analyst: Analyst, arc
 def test_an_archive_that_refuses_becomes_a_dead_letter_and_a_retry_delivers(
     app: App, analyst: Analyst, archive: Archive, tmp_path: Path
 ) -> None:
-    archive.answer = lambda _uid: 0xA700
+    archive.answer = lambda _uid: 0x0110
     arrive(app, make_study(tmp_path, edited=True).files)
     with archive.running():
         carry(app, analyst, until=[RevisionState.FAILED])
         with app.database.reading() as session:
             deliveries = session.scalars(select(Delivery)).all()
-        assert {(each.state, each.attempts, each.failure) for each in deliveries} == {
-            (DeliveryState.DEAD, 3, "status 0xA700")
+        assert {(each.state, each.refusals, each.failure) for each in deliveries} == {
+            (DeliveryState.DEAD, 3, "status 0x0110")
         }
         assert events(app).count("delivery-dead") == 2
         archive.answer = lambda _uid: 0x0000
@@ -200,7 +206,8 @@ def test_a_dead_archive_holds_no_place_that_another_needs(
         arrive(app, make_study(tmp_path, edited=False).files)
         sweep(app, work)
         wait_for(lambda: list(archive.modalities.values()) == ["SR"], 60, "the living archive gets its report")
-        wait_for(lambda: work.count("deliver").delayed == 3, 60, "the dead ones wait outside the queue")
+        wait_for(lambda: waiting(app) == 3, 60, "the dead ones wait outside the queue")
+        assert work.count("deliveries") == Waiting(0, 0, 0)
 
 
 def test_without_a_destination_the_evidence_is_made_and_kept(
