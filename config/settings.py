@@ -106,6 +106,15 @@ class Analysis(Section):
     memory_limit: Bytes = Field(
         6 * 1024**3, ge=2 * 1024**3, description="Bytes of memory that an analysing process may take."
     )
+    decoder_memory: Bytes = Field(
+        3 * 1024**3,
+        ge=1024**3,
+        description="Bytes of memory that the process may take that decodes pixels; an instance that needs more is "
+        "not analysed.",
+    )
+    decoder_timeout: PositiveSeconds = Field(
+        60, description="Seconds for decoding one frame, or for the digests of one instance; above it we abstain."
+    )
     max_voxels: int = Field(
         128 * 1024**2, ge=1, le=2**40, description="Voxels of the largest series that is analysed; above it we abstain."
     )

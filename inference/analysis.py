@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from inference import calibration, linking, verdict
 from inference.coverage import is_localiser
-from inference.decoding import decode, refuse_unreadable
+from inference.decoding import Decode, decode, refuse_unreadable
 from inference.detectors import Detection, Detector, check, detectors_for, used
 from inference.errors import GeometryError, InferenceError, NotDicom, NotOneStudy, TimeLimitExceeded, UnreadableInstance
 from inference.findings import Finding, Observation, SeriesAnalysis, Severity, StudyAnalysis, classes_of
@@ -45,6 +46,7 @@ class Limits:
     max_voxels: int
     ends_at: float
     progress: Callable[[Progress], None] | None
+    decode: Decode = decode
 
     def tick(self, stage: str, done: int, total: int) -> None:
         """Say how far we are; raises TimeLimitExceeded when there is no time left."""
@@ -80,6 +82,7 @@ def analyse_study(
     baselines: Mapping[str, Baseline] | None = None,
     study_uid: str | None = None,
     progress: Callable[[Progress], None] | None = None,
+    decode: Decode = decode,
 ) -> StudyAnalysis:
     """Look at every image of one study.
 
@@ -87,7 +90,8 @@ def analyse_study(
     about digests; an incident keeps the verdict from CLEAR. `trust` says whose signatures count and what came first
     from where; without it nothing is proven, and no study is VERIFIED. `baselines` say what each device always does, by
     `Origin.device`. `study_uid` names the study when no file can be read. Whatever is wrong with an instance becomes a
-    reason; no fault of the input is raised.
+    reason; no fault of the input is raised. `decode` gives an instance's frames where it must not be this process that
+    a broken decoder takes down.
 
     Raises NotOneStudy when the files belong to several studies, DeviceUnavailable when `device` is not here, and
     models.errors.ModelsError when a model is unknown or its weights are not those of its card.
@@ -98,7 +102,7 @@ def analyse_study(
     uids = sorted({instance.study_uid for instance in instances} | ({study_uid} if study_uid else set()))
     if len(uids) > 1:
         raise NotOneStudy(f"files of {len(uids)} studies in one analysis ({', '.join(uids[:3])} …); analyse each apart")
-    limits = Limits(batch, max_voxels, started + time_limit, progress)
+    limits = Limits(batch, max_voxels, started + time_limit, progress, decode)
     gaps = [Unanalysed(str(fault)) for _, fault in unreadable]
     given = Given(tuple(observations), trust or Trust(), baselines=baselines or {})
     return _analyse(uids[0] if uids else "", instances, gaps, detectors, limits, given, started)
@@ -193,7 +197,7 @@ def _analyse(
     started: float,
 ) -> StudyAnalysis:
     found = _Findings(unanalysed=list(gaps))
-    unique, incidents = _without_doubles(instances)
+    unique, incidents = _without_doubles(instances, limits.decode)
     stacks = _stacks(group_series(unique), found)
     facts = StudyFacts(tuple(unique), tuple(stacks), given.baselines)
     total = sum(stack.shape[0] for stack in stacks)
@@ -240,13 +244,13 @@ def _analyse(
     )
 
 
-def _without_doubles(instances: Sequence[Instance]) -> tuple[list[Instance], list[Observation]]:
+def _without_doubles(instances: Sequence[Instance], decode: Decode) -> tuple[list[Instance], list[Observation]]:
     """One file for each SOP Instance UID: equal images are one instance, different ones an incident."""
     kept: dict[str, Instance] = {}
     contested: list[str] = []
     for instance in sorted(instances, key=lambda instance: str(instance.file)):
         first = kept.setdefault(instance.sop_instance_uid, instance)
-        if first is not instance and not _same_image(first, instance):
+        if first is not instance and not _same_image(first, instance, decode):
             contested.append(instance.sop_instance_uid)
     if not contested:
         return list(kept.values()), []
@@ -255,18 +259,24 @@ def _without_doubles(instances: Sequence[Instance]) -> tuple[list[Instance], lis
     return list(kept.values()), [Observation("same-uid-other-file", Severity.INCIDENT, text, {}, uids)]
 
 
-def _same_image(one: Instance, other: Instance) -> bool:
+def _same_image(one: Instance, other: Instance, decode: Decode) -> bool:
     """Whether two files hold the same bytes, or the same pixels at the same place in another transfer syntax."""
     if one.file.read_bytes() == other.file.read_bytes():
         return True
     try:
         for instance in (one, other):
             refuse_unreadable(instance, _MAX_VOXELS)
-        return one.frames == other.frames and all(
-            np.array_equal(left, right) for left, right in zip(decode(one), decode(other), strict=True)
-        )
+        return one.frames == other.frames and _pixels(one, decode) == _pixels(other, decode)
     except UnreadableInstance:
         return False
+
+
+def _pixels(instance: Instance, decode: Decode) -> str:
+    digest = sha256()
+    for frame in decode(instance):
+        digest.update(str(frame.shape).encode())
+        digest.update(np.ascontiguousarray(frame + 0.0).data)  # the two zeros are one value
+    return digest.hexdigest()
 
 
 def _stacks(all_series: Sequence[Series], found: _Findings) -> list[Stack]:
@@ -291,7 +301,12 @@ def _look_at(
         found.unanalysed.append(Unanalysed(_of_series(stack, reason), counts=not (is_localiser(stack))))
         _observe_only(stack, limits, found, done, total)
         return
-    loaded = load_volume(stack, max_voxels=limits.max_voxels, after_each=lambda: limits.tick("read", done, total))
+    loaded = load_volume(
+        stack,
+        max_voxels=limits.max_voxels,
+        after_each=lambda: limits.tick("read", done, total),
+        decode=limits.decode,
+    )
     found.unanalysed += [Unanalysed(str(fault)) for _, fault in loaded.unreadable]
     volume = loaded.volume
     if volume is None:
@@ -323,7 +338,10 @@ def _observe_only(stack: Stack, limits: Limits, found: _Findings, done: int, tot
     """Provenance needs no model: pixels that none covers are looked at too; what cannot be decoded is no gap here."""
     try:
         volume = load_volume(
-            stack, max_voxels=limits.max_voxels, after_each=lambda: limits.tick("read", done, total)
+            stack,
+            max_voxels=limits.max_voxels,
+            after_each=lambda: limits.tick("read", done, total),
+            decode=limits.decode,
         ).volume
         if volume is not None:
             found.observations += observe_pixels(volume)

@@ -5,7 +5,7 @@ have the matrix that the header promises.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pydicom
@@ -24,6 +24,9 @@ from inference.errors import (
     UnsupportedImage,
 )
 from inference.instances import Instance, refuse_deflated_excess
+
+# What `decode` is: a service decodes in a process of its own and hands that way down in its place.
+Decode = Callable[[Instance], Iterator[NDArray[np.float32]]]
 
 # Decoders under permissive licences, the strictest reader of each syntax first.
 _PLUGINS = ("pydicom", "pyjpegls", "gdcm", "pylibjpeg")

@@ -114,8 +114,8 @@ def refuse_deflated_excess(file: Path, limit: int) -> None:
             stream.seek(128 + 4 + 12 + length)
             inflater = zlib.decompressobj(-zlib.MAX_WBITS)
             total = 0
-            while chunk := stream.read(1 << 16):
-                while chunk:
+            while not inflater.eof and (chunk := stream.read(1 << 16)):
+                while chunk and not inflater.eof:  # after its end zlib gives back the same tail for ever
                     total += len(inflater.decompress(chunk, 1 << 20))
                     chunk = inflater.unconsumed_tail
                     if total > limit:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.decoding import decode, refuse_unreadable
+from inference.decoding import Decode, decode, refuse_unreadable
 from inference.errors import GeometryError, TooLarge, UnreadableInstance
 from inference.geometry import Geometry, are_parallel, geometry_of, is_plane, places, same_place
 from inference.instances import SPLITS, Frame, Instance, read_instance
@@ -149,8 +149,12 @@ def group_series(instances: Sequence[Instance]) -> tuple[Series, ...]:
     )
 
 
-def load_volume(stack: Stack, *, max_voxels: int, after_each: Callable[[], None] | None = None) -> Loaded:
+def load_volume(
+    stack: Stack, *, max_voxels: int, after_each: Callable[[], None] | None = None, decode: Decode = decode
+) -> Loaded:
     """Decode a stack; `after_each` is called after each instance, and may end the work by raising.
+
+    `decode` gives the frames of an instance, in this process or in another one.
 
     A slice that cannot be decoded is left out, named in `unreadable` and in the volume's problems. Raises TooLarge when
     the whole stack has more than `max_voxels`.

@@ -1,14 +1,17 @@
-"""The analyse step: from a closed revision to a verdict that is kept. Nothing else in the service decodes pixels."""
+"""The analyse step: from a closed revision to a verdict that is kept. Pixels are decoded in a process of their own."""
 
 import os
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 
 import structlog
-from pydicom import dcmread
 
 from gateway.app import App
+from gateway.decoding import DecodingProcess
+from gateway.decoding.process import DecoderDied
+from gateway.metrics import Stage, stage_took
 from gateway.pipeline.habits import Devices, devices_of, known_habits, learn
 from gateway.pipeline.limits import EXIT_OUT_OF_MEMORY, deadline
 from gateway.pipeline.patience import patiently
@@ -29,8 +32,6 @@ from storage.analyses import (
     save_analysis,
     stored_copy,
 )
-from storage.attributes import attribute_digests
-from storage.digests import content_digest, pixel_digest
 from storage.firstseen import record_first_seen, recorded_uids
 from storage.studies import RevisionContents, revision_contents
 from storage.tables import Instance, InstanceState, RevisionState
@@ -55,6 +56,7 @@ class Analyst:
         )
         self._models = tuple(used(detector) for detector in self._detectors)
         self.model_set = model_set_digest(self._models)
+        self.decoding = DecodingProcess(memory_limit=limits.decoder_memory, timeout=limits.decoder_timeout or None)
 
     def analyse(self, revision_id: int) -> None:
         """Decide contested copies, take pixel digests, look at the images, keep the result. Repeatable at any point.
@@ -65,6 +67,8 @@ class Analyst:
         contents = patiently(self._contents, revision_id)
         if contents.revision.state is not RevisionState.CLOSED:
             return
+        if contents.revision.attempts == 0 and contents.revision.closed_at is not None:
+            stage_took(Stage.QUEUE, (datetime.now(UTC) - contents.revision.closed_at).total_seconds())
         analysis: StudyAnalysis | None = None
         devices: Devices = {}
         fault = ""
@@ -99,6 +103,7 @@ class Analyst:
         with ExitStack() as bounds:
             if limits.time_limit:
                 bounds.enter_context(deadline(limits.time_limit + GRACE_SECONDS, lambda: self._hung(contents)))
+            bounds.enter_context(self.decoding.study())
             patiently(self._settle, contents)
             patiently(self._take_digests, contents)
             contents = patiently(self._contents, contents.revision.id)
@@ -116,6 +121,7 @@ class Analyst:
                 trust=trust_in(self._app.settings, self._app.store, contents.instances),
                 baselines=patiently(self._habits, devices),
                 study_uid=contents.revision.study_uid,
+                decode=self.decoding.frames,
             )
             return analysis, devices
 
@@ -145,8 +151,8 @@ class Analyst:
         if instance.state is InstanceState.EXPIRED:
             return instance.pixel_sha256  # its file is past its age and gone
         try:
-            return content_digest(dcmread(self._app.store.locate(instance.path), force=True))
-        except (PixelsUnreadable, OSError, ValueError):
+            return self.decoding.content_digest(self._app.store.locate(instance.path))
+        except (PixelsUnreadable, DecoderDied):
             return None
 
     def _take_digests(self, contents: RevisionContents) -> None:
@@ -158,13 +164,9 @@ class Analyst:
             if instance.pixel_sha256 is not None and instance.sop_instance_uid in recorded:
                 continue
             try:
-                dataset = dcmread(self._app.store.locate(instance.path))
-                attributes[instance.id] = attribute_digests(dataset)
-                digest = pixel_digest(dataset)
-            except MemoryError:
-                raise
-            except Exception:  # noqa: S112, BLE001 - what cannot be decoded has no digest; the analysis says why
-                continue
+                attributes[instance.id], digest = self.decoding.digests(self._app.store.locate(instance.path))
+            except (PixelsUnreadable, DecoderDied):
+                continue  # what cannot be decoded has no digest; the analysis says why
             if digest is not None:
                 pixels[instance.id] = digest
         with self._app.database.transaction() as session:
@@ -226,6 +228,7 @@ class Analyst:
                 learn(session, analysis, devices)
         if kept.path != path:
             self._app.store.remove(path)
+        stage_took(Stage.ANALYSIS, analysis.seconds)
         log.info(
             "a revision is analysed",
             study_uid=analysis.study_uid,

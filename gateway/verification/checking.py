@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from gateway.app import App
 from gateway.dicom.scu import SendError
 from gateway.verification.archive import Archive, read_list
-from gateway.verification.compare import Known, State, StudyComparison, compare_study, received_digest
+from gateway.verification.compare import Elsewhere, Known, State, StudyComparison, compare_study, received_digest
 from storage import Database, InstanceStore, StorageError
 from storage.digests import file_digest
 from storage.firstseen import Seen, first_seen
@@ -131,10 +131,11 @@ class Checker:
             fail_verification(session, number, why)
 
 
-def compare_fetched(app: App, number: int) -> StudyComparison | None:
+def compare_fetched(app: App, number: int, elsewhere: Elsewhere | None = None) -> StudyComparison | None:
     """Decode and compare what was fetched before, and keep the result; None when there is nothing left to do.
 
     Repeatable: an input that takes its process down several times ends the verification, as an incident of its own.
+    `elsewhere` decodes in place of this process.
     """
     with app.database.transaction() as session:
         row = verification_of(session, number)
@@ -148,7 +149,8 @@ def compare_fetched(app: App, number: int) -> StudyComparison | None:
             fail_verification(session, number, "the fetched files are gone")
         return None
     decode = attempt <= MOST_ATTEMPTS
-    comparison = compare_study(known_study(app, study_uid, archive), read_list(folder), app.store, decode=decode)
+    known, found = known_study(app, study_uid, archive), read_list(folder)
+    comparison = compare_study(known, found, app.store, decode=decode, elsewhere=elsewhere)
     if not decode:
         comparison = _given_up(comparison)
     drop_folder(folder)

@@ -5,12 +5,12 @@ decide between a re-encoding without loss and an alteration; our own copy, when 
 that it was stored with, shows where.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pydicom
 from pydicom import Dataset, dcmread
@@ -174,8 +174,22 @@ class Known:
     """UIDs of those that have to be there."""
 
 
-def compare_study(known: Known, found: Found, store: InstanceStore, *, decode: bool = True) -> StudyComparison:
-    """Every instance that is there or should be. Without `decode`, other bytes stay undecided."""
+class Elsewhere(Protocol):
+    """Who decodes in place of this process (gateway.decoding)."""
+
+    def compare(self, seen: Seen, file: Path, root: Path) -> Comparison:
+        """`compare_instance` with the store at `root`. Never raises for a fault of the input."""
+
+    def picture(self, file: Path) -> str | None: ...
+
+
+def compare_study(
+    known: Known, found: Found, store: InstanceStore, *, decode: bool = True, elsewhere: Elsewhere | None = None
+) -> StudyComparison:
+    """Every instance that is there or should be. Without `decode`, other bytes stay undecided.
+
+    A service gives `elsewhere`, so that a decoder that crashes is not in its own process.
+    """
     expected = {**known.evidence, **known.first_seen.instances}
     required = {*known.first_seen.instances, *known.delivered}
     comparisons = []
@@ -185,7 +199,10 @@ def compare_study(known: Known, found: Found, store: InstanceStore, *, decode: b
             if seen is None:
                 comparisons.append(_extra(uid, file, found.listed.get(uid)))
             else:
-                comparisons.append(compare_instance(seen, file, store, decode=decode))
+                comparison = compare_instance(seen, file, store, decode=decode and elsewhere is None)
+                if decode and elsewhere is not None and comparison.state is State.UNDECIDED:
+                    comparison = elsewhere.compare(seen, file, store.root)
+                comparisons.append(comparison)
     for uid in {*found.listed, *required} - set(found.files):
         seen = expected.get(uid)
         series = seen.series_uid if seen is not None else ""
@@ -196,7 +213,7 @@ def compare_study(known: Known, found: Found, store: InstanceStore, *, decode: b
         else:
             comparisons.append(Comparison(uid, series, State.MISSING))
     if decode:
-        comparisons = _name_swaps(comparisons, expected, store)
+        comparisons = _name_swaps(comparisons, expected, store, elsewhere.picture if elsewhere else _picture)
     ordered = sorted(comparisons, key=lambda each: (each.series_uid, each.sop_instance_uid, str(each.file)))
     first = known.first_seen
     return StudyComparison(first.study_uid, first.standing, first.contradictions, tuple(ordered))
@@ -246,15 +263,18 @@ def received_digest(file: Path) -> str | None:
 
 def own_copy(seen: Seen, store: InstanceStore) -> Dataset | None:
     """Our copy, if it is there and has the digest that it was stored with."""
-    if seen.path is None:
-        return None
     try:
-        path = store.locate(seen.path)
-        if seen.file_sha256 not in (file_digest(path), received_digest(path)):
-            return None
-        return dcmread(path, force=True)
+        path = _own_file(seen, store)
+        return dcmread(path, force=True) if path is not None else None
     except (OSError, pydicom.errors.InvalidDicomError, ValueError):
         return None
+
+
+def _own_file(seen: Seen, store: InstanceStore) -> Path | None:
+    if seen.path is None:
+        return None
+    path = store.locate(seen.path)
+    return path if seen.file_sha256 in (file_digest(path), received_digest(path)) else None
 
 
 def is_document(sop_class_uid: str) -> bool:
@@ -357,7 +377,10 @@ def _extra(uid: str, file: Path, sop_class: str | None) -> Comparison:
 
 
 def _name_swaps(
-    comparisons: Iterable[Comparison], expected: Mapping[str, Seen], store: InstanceStore
+    comparisons: Iterable[Comparison],
+    expected: Mapping[str, Seen],
+    store: InstanceStore,
+    picture_of: Callable[[Path], str | None],
 ) -> list[Comparison]:
     """Say of altered instances whose pixels they show now, when these are another instance's."""
     found = list(comparisons)
@@ -366,13 +389,16 @@ def _name_swaps(
         return found
     owners: dict[str, str] = {}
     for each in altered:
-        own = own_copy(expected[each.sop_instance_uid], store)
-        shown = _picture(own) if own is not None else None
+        try:
+            own = _own_file(expected[each.sop_instance_uid], store)
+        except OSError:
+            own = None
+        shown = picture_of(own) if own is not None else None
         if shown is not None:
             owners.setdefault(shown, each.sop_instance_uid)
     named = {}
     for each in altered:
-        shown = _picture(dcmread(each.file, force=True)) if each.file else None
+        shown = picture_of(each.file) if each.file else None
         owner = owners.get(shown or "")
         if owner is not None and owner != each.sop_instance_uid:
             note = f"it shows the pixels of instance {owner}"
@@ -380,9 +406,9 @@ def _name_swaps(
     return [named.get(id(each), each) for each in found]
 
 
-def _picture(dataset: Dataset) -> str | None:
+def _picture(file: Path) -> str | None:
     try:
-        return picture(dataset)
+        return picture(dcmread(file, force=True))
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001

@@ -19,7 +19,7 @@ from gateway.app import App
 from gateway.verification.archive import Archive, archive_of
 from gateway.verification.budget import Pace, Spacing, Stopped
 from gateway.verification.checking import ArchiveBusy, Checker, NotVerified, compare_fetched
-from gateway.verification.compare import StudyComparison
+from gateway.verification.compare import Elsewhere, StudyComparison
 from storage.tables import Verification
 from storage.verifications import (
     TIMETABLE,
@@ -113,10 +113,10 @@ class Reverification:
                 shutil.rmtree(self._app.store.locate(path), ignore_errors=True)
 
 
-def compare_or_fail(app: App, number: int) -> None:
+def compare_or_fail(app: App, number: int, elsewhere: Elsewhere | None = None) -> None:
     """The analyse role's share: compare a fetched study; one that the archive did not give whole is only noted."""
     try:
-        found = compare_fetched(app, number)
+        found = compare_fetched(app, number, elsewhere)
         if found is not None:
             _tell(found)
     except NotVerified as fault:

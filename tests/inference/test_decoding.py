@@ -246,3 +246,14 @@ def test_a_deflated_data_set_that_is_damaged_says_so(tmp_path: Path, make_head: 
     file.write_bytes(content[:start] + b"\xff" * (len(content) - start))
     with pytest.raises(DamagedFile, match="resend"):
         read_instance(file)
+
+
+@pytest.mark.timeout(30)
+def test_attack_bytes_after_the_end_of_a_deflated_data_set_hold_up_nobody(
+    make_head: Any, write_dataset: Any, tmp_path: Path
+) -> None:
+    """zlib gives back what follows its end again and again, once the output came in more than one piece."""
+    file = write_dataset(make_head(np.zeros((1200, 1200), np.uint16)), tmp_path / "tail.dcm",
+                         syntax=DeflatedExplicitVRLittleEndian)  # fmt: skip
+    file.write_bytes(file.read_bytes() + bytes(7))
+    assert read_instance(file).rows == 1200

@@ -1,0 +1,132 @@
+"""The process that decodes: answers one request after the other, under limits that the kernel holds.
+
+`python -m gateway.decoding.worker CONNECTION PIXELS MEMORY PARENT`: two open file descriptors, bytes, a process id.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, cast
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
+EXIT_OUT_OF_MEMORY = 76
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """As much of the store as a comparison needs: where our copies lie."""
+
+    root: Path
+
+    def locate(self, relative: str) -> Path:
+        return self.root / relative
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until the other side closes the connection."""
+    connection, pixels, memory, parent = (int(argument) for argument in arguments)
+    _confine(memory, parent)
+    line = Connection(connection)
+    operations = _operations(line, pixels)
+    line.send_bytes(b"{}")  # ready
+    while True:
+        try:
+            name, values = line.recv()
+        except EOFError:
+            return 0
+        try:
+            answer = operations[name](*values)
+        except MemoryError:
+            answer = {"error": "MemoryError", "text": ""}
+        except Exception as fault:  # noqa: BLE001 - whatever a decoder raises goes to the one who asked
+            answer = {"error": type(fault).__name__, "text": str(fault)[:500]}
+        line.send_bytes(json.dumps(answer).encode())
+        if answer.get("error") == "MemoryError":
+            return EXIT_OUT_OF_MEMORY  # a heap that ran full decodes nothing more
+
+
+def _confine(memory: int, parent: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # it ended before we asked
+    for limit, value in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_FSIZE, memory),  # of the shared pixels, too
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(limit)[1]
+        resource.setrlimit(limit, (value, value) if hard == resource.RLIM_INFINITY else (min(value, hard),) * 2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def _operations(line: Connection, pixels: int) -> dict[str, Callable[..., Answer]]:
+    import numpy as np
+    from pydicom import dcmread
+
+    from gateway.verification.compare import compare_instance
+    from gateway.verification.region import picture
+    from inference.decoding import decode
+    from inference.instances import Instance
+    from storage.attributes import attribute_digests
+    from storage.digests import content_digest, pixel_digest
+    from storage.firstseen import Seen
+    from storage.instances import InstanceStore
+
+    def frames(instance: Instance) -> Answer:
+        """Each frame goes into the shared pixels, then its size over the line, then the next when it was taken."""
+        for frame in decode(instance):
+            _write(pixels, np.ascontiguousarray(frame).data.cast("B"))
+            line.send_bytes(json.dumps({"frame": frame.shape}).encode())
+            line.recv()
+        return {}
+
+    def digests(file: Path) -> Answer:
+        dataset = dcmread(file)
+        attributes = attribute_digests(dataset)
+        try:
+            return {"attributes": attributes, "pixels": pixel_digest(dataset)}
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - what cannot be decoded has no digest; the analysis says why
+            return {"attributes": attributes, "pixels": None}
+
+    def content(file: Path) -> Answer:
+        return {"content": content_digest(dcmread(file, force=True))}
+
+    def compare(seen: Seen, file: Path, root: Path) -> Answer:
+        found = asdict(compare_instance(seen, file, cast(InstanceStore, _Folder(root))))
+        return {**found, "file": None}
+
+    def shown(file: Path) -> Answer:
+        return {"picture": picture(dcmread(file, force=True))}
+
+    return {"frames": frames, "digests": digests, "content": content, "compare": compare, "picture": shown}
+
+
+def _write(pixels: int, data: memoryview) -> None:
+    at = 0
+    for part in _parts(data):
+        at += os.pwrite(pixels, part, at)
+
+
+def _parts(data: memoryview) -> Iterator[memoryview]:
+    while data:
+        yield data[: 1 << 26]
+        data = data[1 << 26 :]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
