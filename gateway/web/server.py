@@ -81,13 +81,13 @@ def serve(app: App) -> None:
     with (
         open_database(_impatient(app.settings)) as database,
         closing(WebApp(app, database, draining)) as parts,
-        _listening(web) as listener,
+        listening(web) as listener,
     ):
-        _server(web, create_app(parts)).run([listener])
+        http_server(web, create_app(parts)).run([listener])
     log.info("the HTTP port is closed")
 
 
-def _server(web: Web, application: Any) -> Server:
+def http_server(web: Web, application: Any) -> Server:
     tls = web.tls
     context: ssl.SSLContext | None = None
     if tls is not None:
@@ -112,7 +112,7 @@ def _server(web: Web, application: Any) -> Server:
     return Server(config)
 
 
-def _listening(web: Web) -> socket.socket:
+def listening(web: Web) -> socket.socket:
     family = socket.AF_INET6 if ":" in web.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

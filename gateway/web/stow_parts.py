@@ -23,6 +23,7 @@ from storage import AuditEventType
 MOST_PARTS = 10_000
 MOST_META = 64 * 1024
 MOST_HEADER = 1024
+LONGEST_BOUNDARY = 200  # RFC 2046 5.1.1 says 70, and Orthanc's have 73
 DICOM = "application/dicom"
 _PREAMBLE = 132  # with the prefix (PS3.10 7.1)
 _GROUP_LENGTH = struct.Struct("<HH2sHL")
@@ -84,8 +85,8 @@ class Body:
         self._header: tuple[bytearray, bytearray] = bytearray(), bytearray()
         self._type: str | None = None
         self._ended = False
-        if not 1 <= len(boundary) <= 70:
-            raise BodyMalformed("the boundary is not 1 to 70 characters long (RFC 2046 5.1.1)")
+        if not 1 <= len(boundary) <= LONGEST_BOUNDARY:
+            raise BodyMalformed(f"the boundary is not 1 to {LONGEST_BOUNDARY} characters long")
         self._parser = MultipartParser(
             boundary,
             {
