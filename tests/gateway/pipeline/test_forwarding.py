@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
 from sqlalchemy import select, update
 
 from config import Settings
@@ -108,7 +108,7 @@ def as_syntax(file: Path, syntax: str, folder: Path) -> Path:
     if syntax == RLELossless:
         dataset.compress(RLELossless, generate_instance_uid=False)
     else:
-        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.file_meta.TransferSyntaxUID = UID(syntax)
     folder.mkdir(exist_ok=True)
     dataset.save_as(folder / file.name, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
     return folder / file.name
