@@ -79,6 +79,12 @@ class Dicom(Section):
     ae_title: AeTitle = Field("SCANWARDEN", description="Our AE title; a call to another one is rejected.")
     host: Host = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - the sources' allow-list guards it
     port: Port = Field(11112, description="TCP port to listen on.")
+    acceptors: Count = Field(
+        2,
+        ge=1,
+        le=16,
+        description="Processes that receive on the port; their limits count together.",
+    )
     tls: Tls | None = Field(None, description="Certificates; unset: no TLS.")
     sources: tuple[Source, ...] = Field(
         (), description="Who may send. Empty: any AE title, but only from this machine itself (loopback)."
