@@ -60,7 +60,7 @@ class Database:
         self._writing = self.engine.execution_options(**{_WRITES: True})
         self._lock = threading.Lock()  # threads of this process, before the processes
         file = self.url.database if self.is_sqlite and not read_only else None
-        self._turn = Turn(Path(file)) if file and file != ":memory:" else None
+        self._turn = Turn(Path(file)) if file and not file.startswith((":memory:", "file:")) else None
         self._kept: PoolProxiedConnection | None = None
 
     @property
