@@ -51,27 +51,30 @@ class Template:
         dcmwrite(whole, _image(modality, self.sop_class_uid, matrix, self._mould), enforce_file_format=True)
         self._file = whole.getvalue()
         self._pixels = len(self._file) - 2 * matrix * matrix
-        length = int.from_bytes(self._file[140:144], "little")  # of the file meta information (PS3.10 7.1)
-        self._dataset = 144 + length
         self._places = [
             (name, place)
             for name in ("study_uid", "series_uid", "sop_instance_uid")
             for place in _places(self._file, getattr(self._mould, name).encode())
         ]
 
-    def file(self, identity: Identity) -> bytes:
-        """It as a Part 10 file."""
+    def file(self, identity: Identity, copy: int = 0) -> bytes:
+        """It as a Part 10 file; another `copy` has the same UIDs and other pixels."""
         content = bytearray(self._file)
         for name, place in self._places:
             uid = getattr(identity, name).encode()
             content[place : place + len(uid)] = uid
-        mark = sha256(identity.sop_instance_uid.encode()).digest()
+        mark = sha256(f"{identity.sop_instance_uid} {copy}".encode()).digest()
         content[self._pixels : self._pixels + len(mark)] = mark
         return bytes(content)
 
-    def dataset(self, identity: Identity) -> bytes:
+    def dataset(self, identity: Identity, copy: int = 0) -> bytes:
         """It as a C-STORE request carries it."""
-        return self.file(identity)[self._dataset :]
+        return dataset_of(self.file(identity, copy))
+
+
+def dataset_of(file: bytes) -> bytes:
+    """What follows a Part 10 file's meta information, whose length stands in its first element (PS3.10 7.1)."""
+    return file[144 + int.from_bytes(file[140:144], "little") :]
 
 
 CT = ("CT", 512)  # 512 KB

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -149,12 +149,29 @@ class Gateway:
         """The same store and database, to look into."""
         return build(self.settings)
 
-    def start(self, *, kill_at: str = "", poison: str = "", wait: bool = True) -> None:
-        """Start the service, to die at a point or of a study; by default wait until it listens."""
-        variables = {**self._environment, service.KILL_AT: kill_at, service.POISON: poison}
+    def start(
+        self,
+        *,
+        kill_at: str = "",
+        kill_after: int = 1,
+        kill_alone: bool = False,
+        poison: str = "",
+        wait: bool = True,
+        roles: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start the service, to die at a point or of a study; by default all roles, and wait until it listens."""
+        variables = {
+            **self._environment,
+            service.KILL_AT: kill_at,
+            service.KILL_AFTER: str(kill_after),
+            service.KILL_ALONE: "1" if kill_alone else "",
+            service.POISON: poison,
+            **(environment or {}),
+        }
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.service", "serve", str(self._file)],
+                [sys.executable, "-m", "tests.faults.service", "serve", str(self._file), *([roles] if roles else [])],
                 cwd=REPOSITORY,
                 env=variables,
                 stderr=log,
@@ -187,6 +204,16 @@ class Gateway:
             except psutil.Error:
                 continue
         return None
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """The living processes of a role, whoever started them."""
+        found = []
+        with suppress(psutil.Error):
+            for child in psutil.Process(self.pid).children(recursive=True) if self.runs else []:
+                with suppress(psutil.Error):
+                    if name in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                        found.append(child)
+        return found
 
     def died(self, seconds: float) -> bool:
         """Wait for the end of the service by a kill of its own."""

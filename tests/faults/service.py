@@ -1,14 +1,16 @@
 """The real service with a detector that needs no weights and a kill at a named point.
 
 `python -m tests.faults.service serve CONFIG` starts it; otherwise it is a role that its supervisor starts.
-SCANWARDEN_TEST_KILL_AT names the point at which supervisor and role die with SIGKILL, SCANWARDEN_TEST_POISON a study
-whose analysis takes its process down.
+SCANWARDEN_TEST_KILL_AT names the point of a revision or of an instance at which supervisor and role die with SIGKILL;
+SCANWARDEN_TEST_KILL_AFTER says at which passing of it, SCANWARDEN_TEST_KILL_ALONE that the supervisor lives on.
+SCANWARDEN_TEST_POISON names a study whose analysis takes its process down.
 """
 
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from inference.volume import Stack, Volume
 
 KILL_AT = "SCANWARDEN_TEST_KILL_AT"
+KILL_AFTER = "SCANWARDEN_TEST_KILL_AFTER"
+KILL_ALONE = "SCANWARDEN_TEST_KILL_ALONE"
 POISON = "SCANWARDEN_TEST_POISON"
 COMMAND = (sys.executable, "-m", "tests.faults.service")
 
@@ -28,14 +32,17 @@ def main(arguments: Sequence[str]) -> int:
 
     if arguments[0] == "serve":
         from config import load_settings
-        from gateway.processes import supervise
+        from gateway import processes
 
+        if os.environ.get(KILL_ALONE):  # who is killed again and again is not to wait longer each time
+            setattr(processes, "LONGEST_PAUSE", processes.FIRST_PAUSE)  # noqa: B010 - mypy's rules of export
         roles = [Role(name) for name in arguments[2].split(",")] if len(arguments) > 2 else list(Role)
-        return supervise(load_settings(Path(arguments[1])), None, roles, COMMAND)
+        return processes.supervise(load_settings(Path(arguments[1])), None, roles, COMMAND)
     from gateway import roles as gateway_roles
     from gateway.pipeline import points
+    from storage import points as storage_points
 
-    points.listener = _kill_at(os.environ.get(KILL_AT, ""))
+    points.listener = storage_points.listener = _kill_at(os.environ.get(KILL_AT, ""))
     if arguments[0] == Role.ANALYSE:
         from gateway.pipeline import analysing
 
@@ -44,9 +51,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _kill_at(name: str) -> Callable[[str], None]:
+    passing = count(1)
+    after, alone = int(os.environ.get(KILL_AFTER) or 1), bool(os.environ.get(KILL_ALONE))
+
     def listener(point: str) -> None:
-        if point == name:
-            os.kill(os.getppid(), signal.SIGKILL)
+        if point == name and next(passing) >= after:
+            if not alone:
+                os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
 
     return listener
