@@ -231,7 +231,7 @@ def counts(session: Session) -> Mapping[str, Mapping[ForwardState, int]]:
 def oldest_waiting(session: Session) -> dict[str, datetime]:
     """When the oldest instance that waits was queued, by destination."""
     query = select(Forward.destination, func.min(Forward.queued_at)).where(Forward.state == ForwardState.WAITING)
-    return dict(session.execute(query.group_by(Forward.destination)).tuples().all())
+    return dict(session.execute(query.group_by(Forward.destination)).all())
 
 
 def listed(session: Session, *, destination: str | None = None, dead: bool = False, limit: int = 50) -> list[Passage]:
