@@ -290,18 +290,28 @@ def resend(
     actor: str,
     now: datetime | None = None,
 ) -> int:
-    """Deliver these once more, whatever became of them; the revisions are open again until it is done."""
-    now = now or datetime.now(UTC)
+    """Deliver these once more, whatever became of them; the revisions are open again until it is done.
+
+    Says how many: one that a workflow has in hand is on its way already.
+    """
+    now, count = now or datetime.now(UTC), 0
     for number in delivery_ids:
         consignment = _consignment(session, number)
         delivery, revision = consignment.delivery, revision_of(session, consignment.revision_id)
+        if (
+            delivery.state is DeliveryState.WAITING
+            and delivery.next_at is None
+            and revision.state is not RevisionState.FAILED
+        ):
+            continue
+        count += 1
         delivery.state, delivery.attempts, delivery.refusals = DeliveryState.WAITING, 0, 0
         delivery.planned_at, delivery.next_at = now, now
         delivery.failure, delivery.warning, delivery.transaction_uid, delivery.delivered_at = None, None, None, None
         if revision.state in (RevisionState.DONE, RevisionState.FAILED):
             revision.state, revision.failure, revision.finished_at = RevisionState.ENCODED, None, None
         _note(session, consignment, AuditEventType.DELIVERY_RETRIED, AuditOutcome.SUCCESS, actor)
-    return len(delivery_ids)
+    return count
 
 
 def dead_deliveries(session: Session, study_uid: str | None = None) -> Sequence[int]:

@@ -228,6 +228,8 @@ def retry_revision(session: Session, revision_id: int, *, actor: str) -> Revisio
         if delivery.state is DeliveryState.DEAD:
             delivery.state, delivery.attempts, delivery.refusals = DeliveryState.WAITING, 0, 0
             delivery.planned_at = delivery.next_at = datetime.now(UTC)
+        elif delivery.state is not DeliveryState.DELIVERED and delivery.next_at is None:
+            delivery.next_at = datetime.now(UTC)  # the workflow that had it in hand is gone
     revision.state = RevisionState.ENCODED if deliveries else RevisionState.CLOSED
     revision.failure, revision.finished_at, revision.attempts = None, None, 0
     revision.runs += 1

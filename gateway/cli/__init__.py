@@ -8,9 +8,10 @@ import typer
 from gateway.cli.analyse import analyse
 from gateway.cli.audit import app as audit
 from gateway.cli.config import app as config
+from gateway.cli.deliveries import app as deliveries
 from gateway.cli.demo import demo
-from gateway.cli.models import app as models
 from gateway.cli.forwards import app as forwards
+from gateway.cli.models import app as models
 from gateway.cli.models import evaluate, tamper, train
 from gateway.cli.network import send
 from gateway.cli.rules import app as rules
@@ -47,9 +48,9 @@ for command in (serve, send, analyse, status, study, retry, verify, demo, tamper
 app.add_typer(audit, name="audit", help="The ledger: what happened, in order, and that nobody changed it.")
 app.add_typer(config, name="config", help="Check, show and document the configuration.")
 app.add_typer(rules, name="rules", help="The routing rules: what would happen to a study, and why.")
-app.add_typer(models, name="models", help="The networks, their weights and cards.")
 app.add_typer(deliveries, name="deliveries")
 app.add_typer(forwards, name="forwards", help="What is passed on to other archives as it came.")
+app.add_typer(models, name="models", help="The networks, their weights and cards.")
 
 
 def main() -> None:
