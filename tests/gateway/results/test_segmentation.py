@@ -28,6 +28,7 @@ from tests.gateway.results.phantoms import (
     read_study,
     write_phantom,
 )
+from tests.gateway.results.readback import frames_of, pixels_of, places_of
 
 
 def built(
@@ -38,36 +39,6 @@ def built(
     assert sr.kind is EvidenceKind.SR
     assert all(seg.kind is EvidenceKind.SEG for seg in segs)
     return segs, sr
-
-
-def frames_of(seg: Dataset) -> list[Dataset]:
-    return list(seg.PerFrameFunctionalGroupsSequence)
-
-
-def segment_of(seg: Dataset, frame: Dataset) -> int:
-    holder = frame if "SegmentIdentificationSequence" in frame else seg.SharedFunctionalGroupsSequence[0]
-    return int(holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-
-
-def pixels_of(seg: Dataset) -> NDArray[np.uint8]:
-    """Frames × rows × columns, by pydicom, which shares no code with the library that wrote them."""
-    return np.asarray(seg.pixel_array).reshape(int(seg.NumberOfFrames), seg.Rows, seg.Columns)
-
-
-def places_of(seg: Dataset, segment: int) -> NDArray[np.float64]:
-    """Every pixel of a segment in millimetres, from the SEG's own attributes alone."""
-    shared = seg.SharedFunctionalGroupsSequence[0]
-    cosines = [float(value) for value in shared.PlaneOrientationSequence[0].ImageOrientationPatient]
-    spacing = [float(value) for value in shared.PixelMeasuresSequence[0].PixelSpacing]
-    places = []
-    for frame, pixels in zip(frames_of(seg), pixels_of(seg), strict=True):
-        if segment_of(seg, frame) != segment:
-            continue
-        origin = np.array([float(value) for value in frame.PlanePositionSequence[0].ImagePositionPatient])
-        for row, column in np.argwhere(pixels):
-            along_row = np.array(cosines[:3]) * spacing[1] * column
-            places.append(origin + along_row + np.array(cosines[3:]) * spacing[0] * row)
-    return np.array(places)
 
 
 def expected_places(geometry: Geometry, box: Sequence[int]) -> NDArray[np.float64]:
