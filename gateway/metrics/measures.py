@@ -47,8 +47,8 @@ _WRITE_WAIT = Histogram(
 _DEATHS = Counter("scanwarden_role_restarts", "Deaths of a role's process.", ("role",), registry=REGISTRY)
 
 
-class _Children:
-    """A counter by its labels, found with one look into a dictionary: the receive path pays for every instance."""
+class Counters:
+    """One counter by its labels, found with one look into a dictionary: the receive path pays for every instance."""
 
     def __init__(self, measure: Counter) -> None:
         self._measure = measure
@@ -63,9 +63,9 @@ class _Children:
         return child
 
 
-_instances, _bytes = _Children(_INSTANCES), _Children(_BYTES)
-_refused_instances, _refused_associations = _Children(_REFUSED_INSTANCES), _Children(_REFUSED_ASSOCIATIONS)
-_associations = _Children(_ASSOCIATIONS)
+_instances, _bytes = Counters(_INSTANCES), Counters(_BYTES)
+_refused_instances, _refused_associations = Counters(_REFUSED_INSTANCES), Counters(_REFUSED_ASSOCIATIONS)
+_associations = Counters(_ASSOCIATIONS)
 _stages = {stage: _STAGES.labels(stage.value) for stage in Stage}
 
 
