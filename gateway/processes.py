@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -23,11 +24,13 @@ import structlog
 from config import Settings
 from config.settings import Role
 from gateway.app import App, CannotStart, build, configure_log, prepare
+from gateway.dicom.port import open_port
 from gateway.handover import hand_down
 from gateway.metrics import role_died
 from gateway.metrics.snapshots import Publisher, folder, forget_the_dead
 from gateway.notify import InitSystem
 from gateway.pipeline.queues import executor_id
+from gateway.roles import process_name
 from storage import AuditEvent, AuditEventType, AuditOutcome, StorageError, role_actor
 from storage.audit.events import Detail
 from storage.processes import beat, forget
@@ -56,15 +59,24 @@ class Exit(IntEnum):
 
 @dataclass
 class Child:
-    """One role's process and the story of its starts."""
+    """One process and the story of its starts."""
 
     role: Role
+    number: int = 0  # of an acceptor, from 1 on
     process: "subprocess.Popen[bytes] | None" = None
     started_at: float = 0.0
     born_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     pause: float = FIRST_PAUSE
     start_after: float = 0.0
     deaths: int = 0
+
+    @property
+    def name(self) -> str:
+        return process_name(self.role, self.number)
+
+    @property
+    def executor(self) -> str:
+        return executor_id(self.role, self.number)
 
     @property
     def alive(self) -> bool:
@@ -74,12 +86,25 @@ class Child:
 class Supervisor:
     """Keeps the processes of `roles` alive until it is told to stop."""
 
-    def __init__(self, app: App, roles: Sequence[Role], command: Sequence[str] = ROLE_COMMAND) -> None:
-        """`command` starts a role, given the role's name and our process id, with the settings on its input."""
+    def __init__(
+        self,
+        app: App,
+        roles: Sequence[Role],
+        command: Sequence[str] = ROLE_COMMAND,
+        port: socket.socket | None = None,
+    ) -> None:
+        """`command` starts a role, given the role's name and our process id, with the settings on its input.
+
+        `port` is the DICOM port; each acceptor is also given its number and the port's file descriptor.
+        """
         self._app = app
         self._command = command
         self._settings = hand_down(app.settings).encode()
-        self.children = [Child(role) for role in roles]
+        self._port = port
+        acceptors = range(1, app.settings.dicom.acceptors + 1)
+        self.children = [
+            Child(role, number) for role in roles for number in (acceptors if role is Role.RECEIVE else (0,))
+        ]
         self._init = InitSystem()
         self._ready = False
         self._stops = 0
@@ -89,7 +114,7 @@ class Supervisor:
         """Block until every role has ended."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
-        self._note(AuditEventType.APPLICATION_STARTED, {"roles": [child.role.value for child in self.children]})
+        self._note(AuditEventType.APPLICATION_STARTED, {"roles": [child.name for child in self.children]})
         ended = threading.Event()
         threading.Thread(target=self._beat, args=(ended,), daemon=True, name="heartbeat").start()
         while not self._stops and not self._faulty:
@@ -109,7 +134,7 @@ class Supervisor:
         self._init.alive()
         if not self._ready and all(child.alive for child in self.children) and self._ports_accept():
             self._ready = True
-            self._init.ready(f"running: {', '.join(child.role.value for child in self.children)}")
+            self._init.ready(f"running: {', '.join(child.name for child in self.children)}")
 
     def _ports_accept(self) -> bool:
         roles = {child.role for child in self.children}
@@ -132,9 +157,11 @@ class Supervisor:
 
     def _start(self, child: Child, now: float) -> None:
         # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which then drains in order.
-        process = subprocess.Popen(
-            [*self._command, child.role.value, str(os.getpid())], stdin=subprocess.PIPE, start_new_session=True
-        )
+        command, handles = [*self._command, child.role.value, str(os.getpid())], []
+        if child.role is Role.RECEIVE and self._port is not None:
+            handles = [self._port.fileno()]
+            command += [str(child.number), str(handles[0])]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, pass_fds=handles)
         try:
             assert process.stdin is not None  # noqa: S101 - asked for above
             process.stdin.write(self._settings)
@@ -142,7 +169,7 @@ class Supervisor:
         except BrokenPipeError:
             pass  # it died already; the next round says so
         child.process, child.started_at, child.born_at = process, now, datetime.now(UTC)
-        log.info("a role's process started", of=child.role.value, pid=process.pid)
+        log.info("a role's process started", of=child.name, pid=process.pid)
 
     def _bury(self, child: Child, now: float) -> None:
         assert child.process is not None  # noqa: S101 - `_tend` asked
@@ -156,7 +183,7 @@ class Supervisor:
         child.start_after = now + child.pause
         log.error(
             "a role's process died and is started again",
-            of=child.role.value,
+            of=child.name,
             exit=how,
             deaths=child.deaths,
             pause_seconds=child.pause,
@@ -166,7 +193,7 @@ class Supervisor:
         self._note(
             AuditEventType.PROCESS_DIED,
             {"exit": how, "deaths": child.deaths},
-            subject=child.role.value,
+            subject=child.name,
             outcome=AuditOutcome.SERIOUS_FAILURE,
         )
 
@@ -174,6 +201,8 @@ class Supervisor:
         """Let every role finish what it holds; a second signal or the end of patience ends it."""
         log.info("stopping; each role finishes what it holds", patience_seconds=DRAIN_SECONDS)
         self._init.stopping(DRAIN_SECONDS + 10)
+        if self._port is not None:
+            self._port.close()  # it is free as soon as the last acceptor has closed it, too
         for child in self.children:
             if child.alive and child.process is not None:
                 # The web role says that we drain until the others are done, and is stopped then.
@@ -189,7 +218,7 @@ class Supervisor:
             time.sleep(TICK)
         late = [child for child in self.children if child.alive]
         for child in late:
-            log.warning("a role is killed after the drain; its work resumes at the next start", of=child.role.value)
+            log.warning("a role is killed after the drain; its work resumes at the next start", of=child.name)
             if child.process is not None:
                 child.process.kill()
                 child.process.wait()
@@ -215,7 +244,7 @@ class Supervisor:
                         if process is not None:
                             beat(
                                 session,
-                                executor_id(child.role),
+                                child.executor,
                                 role=child.role.value,
                                 host=host,
                                 pid=process.pid,
@@ -230,7 +259,7 @@ class Supervisor:
         try:
             with self._app.database.transaction() as session:
                 for child in self.children:
-                    forget(session, executor_id(child.role))
+                    forget(session, child.executor)
         except StorageError as fault:
             log.warning("the end is not written down", reason=str(fault))
         self._note(AuditEventType.APPLICATION_STOPPED, {})
@@ -263,11 +292,19 @@ def supervise(
             require_free_port("web.port", settings.web.host, settings.web.port)
         prepare(settings)
         forget_the_dead(folder(settings))
+        port = open_port(settings.dicom.host, settings.dicom.port) if Role.RECEIVE in roles else None
     except CannotStart as fault:
         log.error("the service cannot start", reason=str(fault))  # noqa: TRY400 - a fault of the place, not of the code
         return Exit.FAULT
-    with build(settings) as app, Publisher(folder(settings), f"supervisor-{roles[0]}").running():
-        return Supervisor(app, roles, command).run()
+    except OSError as fault:
+        log.error("the service cannot start", reason=f"dicom.port: {fault.strerror}")  # noqa: TRY400 - as above
+        return Exit.FAULT
+    with (
+        port or nullcontext(),
+        build(settings) as app,
+        Publisher(folder(settings), f"supervisor-{roles[0]}").running(),
+    ):
+        return Supervisor(app, roles, command, port).run()
 
 
 def accepts(host: str, port: int) -> bool:

@@ -1,6 +1,7 @@
 """What each role does in its process, from its start to its drained end.
 
-`python -m gateway.roles ROLE SUPERVISOR_PID` is such a process, with the settings on its standard input.
+`python -m gateway.roles ROLE SUPERVISOR_PID` is such a process, with the settings on its standard input. An acceptor,
+one of several that receive, is also given its number and the file descriptor of the port.
 """
 
 import ctypes
@@ -38,8 +39,9 @@ def main(arguments: Sequence[str]) -> int:
     die_with(int(arguments[1]))
     settings = take_over(sys.stdin.read())
     configure_log(settings)
-    structlog.contextvars.bind_contextvars(role=role.value)
-    return run(role, settings)
+    number, port = (int(arguments[2]), int(arguments[3])) if arguments[2:] else (0, None)
+    structlog.contextvars.bind_contextvars(role=process_name(role, number))
+    return run(role, settings, number, port)
 
 
 def die_with(supervisor: int) -> None:
@@ -50,11 +52,20 @@ def die_with(supervisor: int) -> None:
         os._exit(1)  # it ended before we asked
 
 
-def run(role: Role, settings: Settings) -> int:
-    """Do a role's work until SIGTERM; the exit code of its process."""
+def process_name(role: Role, number: int = 0) -> str:
+    """What a process is called: by its role, and its number where several share one."""
+    return f"{role.value}-{number}" if number else role.value
+
+
+def run(role: Role, settings: Settings, number: int = 0, port: int | None = None) -> int:
+    """Do a role's work until SIGTERM; the exit code of its process. `number` and `port` as for `main`."""
+    name = process_name(role, number)
     try:
-        with build(settings) as app, only_one(app, role), _counted(app, role.value):
-            _WORK[role](app)
+        with build(settings) as app, only_one(app, name), _counted(app, name):
+            if role is Role.RECEIVE:
+                _receive(app, _inherited(port) if port is not None else None)
+            else:
+                _WORK[role](app)
     except CannotStart as fault:
         log.error("a role cannot start", reason=str(fault))  # noqa: TRY400 - a fault of the place, not of the code
         return EXIT_FAULT
@@ -62,14 +73,14 @@ def run(role: Role, settings: Settings) -> int:
 
 
 @contextmanager
-def only_one(app: App, role: Role) -> Iterator[None]:
-    """Hold the role of this machine on this store: two with one executor id would take each other's workflows.
+def only_one(app: App, name: str) -> Iterator[None]:
+    """Hold a process's name on this machine and store: two with one executor id would take each other's workflows.
 
     The kernel lets go of the lock however this process ends. Raises CannotStart when another one holds it.
     """
     folder = app.store.root / "run"
     folder.mkdir(exist_ok=True)
-    path = folder / f"{role.value}@{socket.gethostname()}.lock"
+    path = folder / f"{name}@{socket.gethostname()}.lock"
     with path.open("a+") as lock:
         end = time.monotonic() + LOCK_PATIENCE
         while True:
@@ -80,7 +91,7 @@ def only_one(app: App, role: Role) -> Iterator[None]:
                 if time.monotonic() > end:
                     lock.seek(0)
                     raise CannotStart(
-                        f"another {role.value} process (pid {lock.read().strip() or 'unknown'}) works on "
+                        f"another {name} process (pid {lock.read().strip() or 'unknown'}) works on "
                         f"{app.store.root}; stop it, or give this service a store.root of its own"
                     ) from fault
                 time.sleep(0.1)
@@ -98,14 +109,20 @@ def _counted(app: App, name: str) -> Iterator[None]:
         yield
 
 
-def _receive(app: App) -> None:
+def _receive(app: App, listening: socket.socket | None) -> None:
     from gateway.dicom import receiver
     from gateway.dicom.tls import TlsFault
 
     try:
-        receiver.start(app.settings, app.database, app.store)
+        receiver.start(app.settings, app.database, app.store, listening=listening)
     except (receiver.PortUnavailable, TlsFault) as fault:
         raise CannotStart(str(fault)) from fault
+
+
+def _inherited(handle: int) -> socket.socket:
+    listening = socket.socket(fileno=handle)
+    listening.set_inheritable(False)
+    return listening
 
 
 def _analyse(app: App) -> None:
@@ -170,7 +187,6 @@ def _web(app: App) -> None:
 
 
 _WORK = {
-    Role.RECEIVE: _receive,
     Role.ANALYSE: _analyse,
     Role.DELIVER: _deliver,
     Role.TIMETABLE: _timetable,

@@ -32,6 +32,8 @@ ASSOCIATE_RQ = 0x01
 MAX_REQUEST_BYTES = 1024**2  # 128 contexts with every transfer syntax make about 200 kB
 ABORT_UNEXPECTED_PDU = bytes.fromhex("07000000000400000202")  # A-ABORT, provider, unexpected PDU (PS3.8 9.3.8)
 BACKLOG = 128
+COURTESY = 0.002  # seconds for each connection that we have more than the idlest acceptor
+MOST_AHEAD = 5
 # A peer whose machine or cable vanished: asked after half a minute of silence, given up 30 s later.
 KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
@@ -155,13 +157,12 @@ def _read(connection: socket.socket, count: int, deadline: float | None, *, begu
 class GatewayServer(ThreadedAssociationServer):
     """The listening port. Accepts, counts and hands on; never waits for a peer itself."""
 
-    request_queue_size = BACKLOG
     daemon_threads = True
 
     def __init__(
         self,
         ae: AE,
-        address: tuple[str, int],
+        listening: socket.socket,
         *,
         tls: ssl.SSLContext | None,
         request_timeout: float | None,
@@ -173,7 +174,11 @@ class GatewayServer(ThreadedAssociationServer):
         places: Places | None = None,
         failures: Failures | None = None,
     ) -> None:
-        """`places` and `failures` are those of the machine; without them this port counts alone and forgives all."""
+        """`listening` holds the port, and is closed with us; other processes may listen to it, too.
+
+        `places` and `failures` are those of the machine; without them this port counts alone and forgives all.
+        """
+        self._listening = listening
         self.tls = tls
         self.request_timeout = request_timeout
         self.transfer_timeout = transfer_timeout
@@ -185,7 +190,25 @@ class GatewayServer(ThreadedAssociationServer):
         self._failures = failures
         self._waiting = 0
         self._waiting_lock = Lock()
-        super().__init__(ae, address, ae.ae_title, [verification_context()], request_handler=ConnectionHandler)
+        super().__init__(
+            ae, listening.getsockname()[:2], ae.ae_title, [verification_context()], request_handler=ConnectionHandler
+        )
+
+    def server_bind(self) -> None:
+        """Take what holds the port in place of a socket of our own."""
+        if self.socket is not None:
+            self.socket.close()
+        self.socket = self._listening
+        self.server_address = self._listening.getsockname()[:2]
+
+    def server_activate(self) -> None:
+        """Listen, if no other process does so already."""
+        self._listening.listen(BACKLOG)
+
+    def server_close(self) -> None:
+        """Close our share of the port. A shutdown of the socket, as pynetdicom does it, would close the others' too."""
+        if self.socket is not None:
+            self.socket.close()
 
     @property
     def waiting(self) -> int:
@@ -201,6 +224,9 @@ class GatewayServer(ThreadedAssociationServer):
         """Accept only: the TLS handshake is the connection's own business."""
         if self.socket is None:
             raise OSError("the port is closed")
+        ahead = self._places.ahead(Kind.CONNECTION, Kind.ASSOCIATION)
+        if ahead > 0:
+            time.sleep(min(ahead, MOST_AHEAD) * COURTESY)  # another acceptor of this port has fewer to serve
         try:
             return self.socket.accept()
         except OSError as error:

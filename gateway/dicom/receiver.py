@@ -1,6 +1,6 @@
 """The receive role: the DICOM port from its opening to its drained end.
 
-Where more acceptors come later (SO_REUSEPORT), each of them is one Receiver in a process of its own.
+Several processes serve one port: each of them is one Receiver, and their limits count together.
 """
 
 import signal
@@ -25,6 +25,7 @@ from gateway.dicom.failures import Failures
 from gateway.dicom.messages import GatewayAssociation, RequestHandler
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.dicom.places import Places
+from gateway.dicom.port import open_port
 from gateway.dicom.quiet import quiet_pynetdicom
 from gateway.dicom.scp import StorageService
 from gateway.dicom.sockets import GatewaySocket
@@ -54,8 +55,9 @@ class Receiver:
         settings: Settings,
         database: Database,
         store: InstanceStore,
+        listening: socket.socket | None = None,
     ) -> None:
-        """Raises TlsFault when the certificates cannot be used."""
+        """`listening` holds the port, if somebody took it. Raises TlsFault when the certificates cannot be used."""
         quiet_pynetdicom()
         dicom = self._dicom = settings.dicom
         self._trail = Trail(Ledger(database))
@@ -78,6 +80,7 @@ class Receiver:
         self._commitment = CommitmentService(settings, database, self._trail)
         # Beyond C-STORE and C-ECHO
         self._handlers: dict[tuple[str, type], RequestHandler] = self._commitment.handlers()
+        self._listening = listening
         self._server: GatewayServer | None = None
         self._associations: set[GatewayAssociation] = set()
         self._lock = threading.Lock()
@@ -113,9 +116,10 @@ class Receiver:
         ae.network_timeout = dicom.idle_timeout or None
         ae.maximum_associations = 1_000_000  # Admission counts, by address too
         try:
+            listening = self._listening or open_port(dicom.host, dicom.port)
             self._server = GatewayServer(
                 ae,
-                (dicom.host, dicom.port),
+                listening,
                 tls=self._tls,
                 request_timeout=dicom.acse_timeout or None,
                 transfer_timeout=dicom.dimse_timeout or None,
@@ -131,6 +135,7 @@ class Receiver:
                 f"dicom.port: cannot listen on {dicom.host}:{dicom.port} ({error.strerror or error}); "
                 "stop what uses it or choose another port"
             ) from error
+        self._memory()  # which makes us known to the other acceptors
         self._threads = [
             threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="dicom-port"),
             threading.Thread(target=self._tick, name="dicom-trail", daemon=True),
@@ -318,8 +323,12 @@ def start(
     store: InstanceStore,
     *,
     stop: threading.Event | None = None,
+    listening: socket.socket | None = None,
 ) -> None:
-    """Receive until SIGTERM or SIGINT, or until `stop` is set; then drain. Raises PortUnavailable and TlsFault."""
+    """Receive until SIGTERM or SIGINT, or until `stop` is set; then drain. Raises PortUnavailable and TlsFault.
+
+    `listening` as for Receiver.
+    """
     ending = stop or threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
@@ -328,6 +337,6 @@ def start(
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGINT, end)
-    with Receiver(settings, database, store):
+    with Receiver(settings, database, store, listening):
         while not ending.wait(1.0):
             pass
