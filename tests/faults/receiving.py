@@ -85,9 +85,8 @@ class Victim:
 
     def run(self, tell: Callable[[], None]) -> Findings:
         """Kill, then let the senders finish what they owe, and compare."""
-        lives = cycle(
-            (self._service_at_a_point, self._acceptors_at_random, self._acceptors_at_a_point, self._at_random)
-        )
+        kinds = (self._service_at_a_point, self._acceptors_at_random, self._acceptors_at_a_point, self._at_random)
+        lives = islice(cycle(kinds), self._first, None)
         try:
             while self.kills < self._left:
                 before = self.kills

@@ -12,7 +12,7 @@ from hashlib import sha256
 from tests.synthetic import CT, MR, SMALL, Identity, Template, new_study
 from tests.wire import SUCCESS, Association, AssociationFailed, Rejected
 
-PAUSE = 0.01  # seconds between two instances: what matters is how many kills they meet, not how many they are
+PAUSE = 0.004  # seconds between two instances: what matters is how many kills they meet, not how many they are
 STUDY = 40  # instances
 
 
