@@ -127,8 +127,9 @@ class GatewayDimse(DIMSEServiceProvider):
             )
         try:
             super().receive_primitive(primitive)
-        except Exception:
-            log.warning("a message cannot be decoded; its association is aborted", exc_info=True)
+        except Exception as fault:  # noqa: BLE001 - whatever pynetdicom stumbles over
+            # Not the fault's text: it may hold what was sent (promise 7)
+            self.assoc.misused(f"a message that cannot be decoded ({type(fault).__name__})")
             self.dul.event_queue.put(INVALID_PDU)
 
     def send_msg(self, primitive: Any, context_id: int) -> None:

@@ -157,6 +157,11 @@ class GatewayAssociation(Association):
         finally:
             self.serving = False
 
+    def misused(self, reason: str) -> None:
+        """Note what ends this association; a peer that was not admitted has its refusal already."""
+        if self.ticket is not None:
+            self._receiver.misused(self.ticket, reason)
+
     def open_sink(self, message: DIMSEMessage) -> Sink | None:
         """A sink for the data set of `message`; None when it is no C-STORE request on a context that we accepted."""
         if not isinstance(message, C_STORE_RQ) or self.ticket is None:

@@ -75,11 +75,11 @@ def _pump(source: socket.socket, sink: socket.socket, heard: list[bytes]) -> Non
         pass
 
 
-def record(port: int, groups: Sequence[Sequence[Path]], *, pdu: int = 16384) -> list[Pdus]:
-    """What DCMTK's storescu sends of each group of files, an association for each."""
+def record(port: int, groups: Sequence[tuple[str, Sequence[Path]]], *, pdu: int = 16384) -> list[Pdus]:
+    """What DCMTK's storescu sends of each group of files, an association for each; with the groups' options."""
     with Recorder(port) as recorder:
-        for files in groups:
-            command = [STORESCU, "-R"]
+        for option, files in groups:
+            command = [STORESCU, option]
             command += ["-aec", "SCANWARDEN", "-aet", "MODALITY", "--max-send-pdu", str(pdu), "127.0.0.1"]
             subprocess.run(
                 [*command, str(recorder.own_port), *map(str, files)], check=False, capture_output=True, timeout=60
