@@ -129,7 +129,7 @@ def resend(
     if gone:
         answers.print(f"[yellow]{len(gone)} objects are past their age and deleted[/]: not sent", highlight=False)
     if not count:
-        fail(f"nothing to send again: there is no delivery for {what}, or it is on its way; see `scanwarden deliveries`")
+        fail(f"nothing to send again: no delivery for {what}, or it is on its way; see `scanwarden deliveries`")
     answers.print(f"{count} deliveries are sent again; follow them: scanwarden deliveries", highlight=False)
 
 

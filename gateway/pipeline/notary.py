@@ -34,8 +34,8 @@ _PAGE = 500
 class Notary:
     """Asks destinations to commit themselves to what they have stored."""
 
-    def __init__(self, app: App, *, clock: Callable[[], datetime], wait: float = 5.0) -> None:
-        """`wait`: seconds for an answer on the association that asks."""
+    def __init__(self, app: App, *, clock: Callable[[], datetime], wait: float = 1.0) -> None:
+        """`wait`: seconds for an answer on the association that asks; it holds a place of the destination's queue."""
         self._app = app
         self._clock = clock
         self._wait = wait
