@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.dicom.scp import StorageService
 from storage import AuditEventType
@@ -207,18 +208,16 @@ def test_a_sender_is_known_by_its_certificate(start: Start, tmp_path: Path) -> N
         web.stow(image, tls=nobody)
 
 
-def test_a_fault_of_ours_is_an_answer_and_a_line_without_values(
-    store: Web, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fault_of_ours_is_an_answer_and_a_line_without_values(store: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("Secret^Patient")
 
     monkeypatch.setattr(StorageService, "store", fail)
-    answer = store.stow(part10(mr_image()))
+    with capture_logs() as lines:
+        answer = store.stow(part10(mr_image()))
     assert answer.status == 500
-    shown = capsys.readouterr()
-    assert "RuntimeError" in shown.out + shown.err
-    assert "Secret" not in answer.body.decode() + shown.out + shown.err
+    assert [line["error"] for line in lines if line["event"] == "a request failed"] == ["RuntimeError"]
+    assert "Secret" not in answer.body.decode() + str(lines)
 
 
 def test_a_large_instance_is_never_held_in_memory(store: Web, monkeypatch: pytest.MonkeyPatch) -> None:
