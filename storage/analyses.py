@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import bindparam, case, select, update
+from sqlalchemy import bindparam, case, delete, select, update
 from sqlalchemy.orm import Session
 
 from storage.audit.events import AuditEventType, AuditOutcome, Detail, role_actor
@@ -192,6 +192,25 @@ def save_analysis(
     for incident in result.incidents:
         _note_incident(session, revision, incident, actor)
     return analysis
+
+
+def pass_over(
+    session: Session,
+    revision_id: int,
+    rules: Mapping[str, str],
+    *,
+    now: datetime | None = None,
+    actor: str = _ANALYSE,
+) -> None:
+    """End a revision of which no series is to be analysed; `rules` names the rule for each of its series."""
+    revision = revision_of(session, revision_id)
+    if revision.state is not RevisionState.CLOSED:
+        return
+    begun = delete(Analysis).where(Analysis.revision_id == revision_id, Analysis.state == AnalysisState.RUNNING)
+    session.execute(begun)
+    revision.state, revision.finished_at = RevisionState.DONE, now or datetime.now(UTC)
+    details: dict[str, Detail] = {"rules": sorted(set(rules.values())), "series": sorted(rules)}
+    note(session, revision, AuditEventType.REVISION_PASSED_OVER, actor=actor, details=details)
 
 
 def _note_incident(session: Session, revision: Revision, incident: NewIncident, actor: str) -> None:

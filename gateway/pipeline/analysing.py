@@ -2,8 +2,9 @@
 
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -12,15 +13,17 @@ from gateway.app import App
 from gateway.decoding import DecodingProcess
 from gateway.decoding.process import DecoderDied
 from gateway.metrics import Stage, stage_took
+from gateway.pipeline.copies import difference_of, repeats_observed
 from gateway.pipeline.habits import Devices, devices_of, known_habits, learn
 from gateway.pipeline.limits import EXIT_OUT_OF_MEMORY, deadline
 from gateway.pipeline.patience import patiently
 from gateway.pipeline.points import Point, reached
+from gateway.pipeline.routing import Route, route_of
 from gateway.pipeline.trust import trust_in
 from gateway.results import model_set_digest
 from inference.analysis import analyse_study
 from inference.detectors import Detector, detectors_for, used
-from inference.findings import Observation, Severity, StudyAnalysis, Verdict
+from inference.findings import ModelUsed, Observation, Severity, StudyAnalysis, Verdict
 from inference.provenance import Baseline
 from storage import PixelsUnreadable
 from storage.analyses import (
@@ -28,10 +31,13 @@ from storage.analyses import (
     NewIncident,
     begin_analysis,
     decide_contested,
+    pass_over,
     record_pixel_digests,
     save_analysis,
     stored_copy,
 )
+from storage.audit.events import Detail
+from storage.copies import note_repeated_pixels, repeated_pixels
 from storage.firstseen import record_first_seen, recorded_uids
 from storage.studies import RevisionContents, revision_contents
 from storage.tables import Instance, InstanceState, RevisionState
@@ -42,6 +48,7 @@ log = structlog.get_logger(__name__)
 GRACE_SECONDS = 60.0
 # The ledger has this one since the copy was decided on.
 SAME_UID = "same-uid-other-pixels"
+NOT_SHOWN = "series-not-analysed"
 
 
 class Analyst:
@@ -69,18 +76,25 @@ class Analyst:
             return
         if contents.revision.attempts == 0 and contents.revision.closed_at is not None:
             stage_took(Stage.QUEUE, (datetime.now(UTC) - contents.revision.closed_at).total_seconds())
+        routing = route_of(self._app, contents.instances)
+        chosen = self._chosen(routing)
+        model_set = model_set_digest(self._named(chosen))
         analysis: StudyAnalysis | None = None
         devices: Devices = {}
         fault = ""
         while analysis is None:
-            attempt = patiently(self._begin, revision_id)
+            attempt = patiently(self._begin, revision_id, model_set)
             reached(Point.ANALYSIS_BEGUN)
             if attempt > self._app.settings.analysis.attempts:
                 patiently(self._record_what_is_known, contents)
-                analysis = self._given_up(contents, attempt - 1, fault)
+                analysis = self._given_up(contents, self._named(chosen), attempt - 1, fault)
                 break
             try:
-                analysis, devices = self._look(contents)
+                if routing.ignores_all:
+                    self._record_only(contents)
+                    patiently(self._pass_over, contents, routing)
+                    return
+                analysis, devices = self._look(contents, routing, chosen)
             except MemoryError:
                 self._leave(contents)
             except Exception as error:  # noqa: BLE001 - whatever it is, the study gets a verdict and the others a turn
@@ -88,17 +102,47 @@ class Analyst:
                     self._leave(contents)
                 fault = type(error).__name__
                 _log_without_values("an analysis failed", contents, error)
-        patiently(self._keep, revision_id, analysis, devices)
+        patiently(self._keep, revision_id, model_set, analysis, devices)
 
     def _contents(self, revision_id: int) -> RevisionContents:
         with self._app.database.reading() as session:
             return revision_contents(session, revision_id)
 
-    def _begin(self, revision_id: int) -> int:
+    def _begin(self, revision_id: int, model_set: str) -> int:
         with self._app.database.transaction() as session:
-            return begin_analysis(session, revision_id, self.model_set)
+            return begin_analysis(session, revision_id, model_set)
 
-    def _look(self, contents: RevisionContents) -> tuple[StudyAnalysis, Devices]:
+    def _chosen(self, routing: Route) -> tuple[Detector, ...]:
+        wanted = routing.models([model.name for model in self._models])
+        return tuple(
+            detector for detector, model in zip(self._detectors, self._models, strict=True) if model.name in wanted
+        )
+
+    def _named(self, detectors: Sequence[Detector]) -> tuple[ModelUsed, ...]:
+        return tuple(used(detector) for detector in detectors)
+
+    def _record_only(self, contents: RevisionContents) -> None:
+        """What is kept of every study, looked at or not: decided copies and the digests as first seen."""
+        limit = self._app.settings.analysis.time_limit
+        with ExitStack() as bounds:
+            if limit:
+                bounds.enter_context(deadline(limit + GRACE_SECONDS, lambda: self._hung(contents)))
+            bounds.enter_context(self.decoding.study())
+            patiently(self._settle, contents)
+            patiently(self._take_digests, contents)
+
+    def _pass_over(self, contents: RevisionContents, routing: Route) -> None:
+        with self._app.database.transaction() as session:
+            pass_over(session, contents.revision.id, routing.ignored)
+        log.info(
+            "a revision is not looked at, as the rules say",
+            study_uid=contents.revision.study_uid,
+            rules=sorted(set(routing.ignored.values())),
+        )
+
+    def _look(
+        self, contents: RevisionContents, routing: Route, detectors: Sequence[Detector]
+    ) -> tuple[StudyAnalysis, Devices]:
         limits = self._app.settings.analysis
         with ExitStack() as bounds:
             if limits.time_limit:
@@ -107,37 +151,44 @@ class Analyst:
             patiently(self._settle, contents)
             patiently(self._take_digests, contents)
             contents = patiently(self._contents, contents.revision.id)
-            files = [self._app.store.locate(instance.path) for instance in contents.instances]
+            shown = [instance for instance in contents.instances if instance.series_uid not in routing.ignored]
+            files = [self._app.store.locate(instance.path) for instance in shown]
             devices = devices_of(files)
             analysis = analyse_study(
                 files,
-                models=self._detectors,
+                models=detectors,
                 device=limits.device,
                 batch=limits.batch,
                 threads=limits.threads,
                 max_voxels=limits.max_voxels,
                 time_limit=limits.time_limit or float("inf"),
-                observations=_incidents(contents),
-                trust=trust_in(self._app.settings, self._app.store, contents.instances),
+                observations=(*_incidents(contents), *patiently(self._repeats, contents), *_not_shown(routing)),
+                trust=trust_in(self._app.settings, self._app.store, shown),
                 baselines=patiently(self._habits, devices),
                 study_uid=contents.revision.study_uid,
                 decode=self.decoding.frames,
             )
-            return analysis, devices
+            words = tuple(each.text for each in _not_shown(routing))
+            return replace(analysis, reasons=(*analysis.reasons, *words)), devices
 
     def _habits(self, devices: Devices) -> Mapping[str, Baseline]:
         with self._app.database.reading() as session:
             return known_habits(session, devices)
+
+    def _repeats(self, contents: RevisionContents) -> tuple[Observation, ...]:
+        with self._app.database.reading() as session:
+            return repeats_observed(repeated_pixels(session, [each.id for each in contents.instances]))
 
     def _settle(self, contents: RevisionContents) -> None:
         """Promise 4: a second copy with other bytes is a duplicate when it shows the same, else an incident."""
         for copy in contents.contested:
             with self._app.database.reading() as session:
                 first = stored_copy(session, copy.sop_instance_uid)
-            digests = {"content": self._content(first), "other_content": self._content(copy)}
+            digests: dict[str, Detail] = {"content": self._content(first), "other_content": self._content(copy)}
             same = digests["content"] is not None and digests["content"] == digests["other_content"]
+            details = digests if same else digests | self._difference(first, copy)
             with self._app.database.transaction() as session:
-                state = decide_contested(session, copy.id, same=same, details=digests)
+                state = decide_contested(session, copy.id, same=same, details=details)
             if not same:
                 log.error(
                     "an instance arrived again with other pixels; the second copy is in quarantine",
@@ -146,6 +197,11 @@ class Analyst:
                     source=f"{copy.source_ae}@{copy.source_address}",
                     state=state.value,
                 )
+
+    def _difference(self, first: Instance, copy: Instance) -> dict[str, Detail]:
+        expired = first.state is InstanceState.EXPIRED
+        locate = self._app.store.locate
+        return difference_of(self.decoding, None if expired else locate(first.path), locate(copy.path))
 
     def _content(self, instance: Instance) -> str | None:
         if instance.state is InstanceState.EXPIRED:
@@ -172,13 +228,16 @@ class Analyst:
         with self._app.database.transaction() as session:
             record_pixel_digests(session, pixels)
             record_first_seen(session, contents.revision.id, attributes)
+            note_repeated_pixels(session, contents.revision.id, pixels)
 
     def _record_what_is_known(self, contents: RevisionContents) -> None:
         """Of a study whose analysis was given up, the digests that need no decoding."""
         with self._app.database.transaction() as session:
             record_first_seen(session, contents.revision.id, {})
 
-    def _given_up(self, contents: RevisionContents, attempts: int, fault: str) -> StudyAnalysis:
+    def _given_up(
+        self, contents: RevisionContents, models: tuple[ModelUsed, ...], attempts: int, fault: str
+    ) -> StudyAnalysis:
         times = f"{attempts} time{'s' if attempts != 1 else ''}"
         what = f"the analysis failed {times} ({fault})" if fault else f"the analysis took its process down {times}"
         reason = f"{what}, so it was given up; `scanwarden retry` starts it again"
@@ -189,7 +248,7 @@ class Analyst:
             score=0.5,
             reasons=(reason,),
             observations=_incidents(contents),
-            models=self._models,
+            models=models,
         )
 
     def _hung(self, contents: RevisionContents) -> None:
@@ -204,7 +263,7 @@ class Analyst:
         )
         os._exit(EXIT_OUT_OF_MEMORY)
 
-    def _keep(self, revision_id: int, analysis: StudyAnalysis, devices: Devices) -> None:
+    def _keep(self, revision_id: int, model_set: str, analysis: StudyAnalysis, devices: Devices) -> None:
         with self._app.store.draft("analyses", revision_id) as draft:
             analysis.save(draft.folder)
             path = draft.keep()
@@ -223,7 +282,7 @@ class Analyst:
             ),
         )
         with self._app.database.transaction() as session:
-            kept = save_analysis(session, revision_id, self.model_set, result)
+            kept = save_analysis(session, revision_id, model_set, result)
             if kept.path == path:  # otherwise the run that was faster has taught
                 learn(session, analysis, devices)
         if kept.path != path:
@@ -237,6 +296,16 @@ class Analyst:
             seconds=analysis.seconds,
         )
         reached(Point.ANALYSIS_RECORDED)
+
+
+def _not_shown(routing: Route) -> tuple[Observation, ...]:
+    """That somebody decided not to look must stand beside what was found in the rest."""
+    ignored = routing.ignored
+    if not ignored:
+        return ()
+    names = ", ".join(sorted(set(ignored.values())))
+    text = f"{len(ignored)} of {len(routing.series)} series were not looked at, as a rule says: {names}."
+    return (Observation(NOT_SHOWN, Severity.INFO, text, {"series": sorted(ignored), "rules": names}),)
 
 
 def _incidents(contents: RevisionContents) -> tuple[Observation, ...]:

@@ -21,6 +21,7 @@ from gateway.metrics import Stage, stage_took
 from gateway.pipeline.notary import Notary
 from gateway.pipeline.patience import patiently
 from gateway.pipeline.points import Point, reached
+from gateway.pipeline.routing import route_of
 from gateway.results.profiles import profile_named
 from storage.analyses import analysis_of
 from storage.circuits import leave_to_try, record_answer, record_trouble, release_probe
@@ -35,8 +36,8 @@ from storage.deliveries import (
     record_failure,
     record_sent,
 )
-from storage.studies import finish_revision, revision_of
-from storage.tables import DeliveryState
+from storage.studies import finish_revision, revision_contents, revision_of
+from storage.tables import DeliveryState, RevisionState
 
 log = structlog.get_logger(__name__)
 
@@ -64,11 +65,16 @@ class Courier:
         Names each destination that something is due at, with the number of its turn.
         """
         with self._app.database.transaction() as session:
+            if revision_of(session, revision_id).state is RevisionState.DONE:
+                return []  # the rules left nothing to look at, or another run was here
             verdict = analysis_of(session, revision_id).verdict
+            routing = route_of(self._app, revision_contents(session, revision_id).instances)
+            meant = routing.destinations([each.name for each in self._app.settings.destinations])
             profiles = {
                 each.name: each.profile
                 for each in self._app.settings.destinations
-                if verdict is None or profile_named(each.profile, self._app.settings.profiles).wants(verdict)
+                if each.name in meant
+                and (verdict is None or profile_named(each.profile, self._app.settings.profiles).wants(verdict))
             }
             planned = plan_deliveries(session, revision_id, profiles, now=self._clock())
             names = sorted({each.delivery.destination for each in planned})

@@ -1,15 +1,18 @@
 """The sweep: closes the revisions that are due and sees that every closed one is in the queue (promise 3)."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
+from sqlalchemy.orm import Session
 
 from config import settings as configuration
 from gateway.metrics import Stage, stage_took
 from gateway.pipeline.points import Point, reached
 from gateway.pipeline.queues import WorkQueues
-from storage import Database, role_actor
+from storage import Database, Priority, role_actor
 from storage.studies import close_revision, fail_revision, revisions_due, unfinished_revisions
+from storage.tables import Revision
 
 log = structlog.get_logger(__name__)
 
@@ -20,12 +23,22 @@ class RevisionSweep:
     """Call it again and again; each call is whole in itself, and a crash anywhere in it is made good by the next."""
 
     def __init__(
-        self, database: Database, queues: WorkQueues, timing: configuration.Revisions, started_at: datetime
+        self,
+        database: Database,
+        queues: WorkQueues,
+        timing: configuration.Revisions,
+        started_at: datetime,
+        *,
+        prioritise: Callable[[Session, Revision], Priority | None] = lambda _session, _revision: None,
     ) -> None:
-        """`started_at`: when the service began to receive; senders get a quiet period from then on to go on."""
+        """`started_at`: when the service began to receive; senders get a quiet period from then on to go on.
+
+        `prioritise` says how urgent a revision that is being closed is; None leaves it as it was received.
+        """
         self._database = database
         self._queues = queues
         self._timing = timing
+        self._prioritise = prioritise
         self._started_at = started_at
         self._enqueued: set[tuple[int, int]] = set()
 
@@ -46,6 +59,8 @@ class RevisionSweep:
         for each in due:
             with self._database.transaction() as session:
                 closed = close_revision(session, each.id, each.reason, now=now)
+                if closed is not None:
+                    closed.priority = self._prioritise(session, closed) or closed.priority
             if closed is not None:
                 stage_took(Stage.QUIET, (now - closed.last_instance_at).total_seconds())
                 log.info(
@@ -53,7 +68,7 @@ class RevisionSweep:
                     study_uid=each.study_uid,
                     revision=each.number,
                     reason=each.reason.value,
-                    priority=each.priority.value,
+                    priority=closed.priority.value,
                 )
                 reached(Point.REVISION_CLOSED)
 

@@ -7,9 +7,13 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from sqlalchemy.orm import Session
 
 from config.rules import Rule, Traits, first_match, mismatch
+from gateway.app import App
 from storage import Priority
+from storage.studies import revision_contents
+from storage.tables import Instance, Revision
 
 _TAGS = ["Modality", "BodyPartExamined", "StudyDescription", "SeriesDescription", "SeriesInstanceUID", "SOPClassUID"]
 
@@ -32,6 +36,11 @@ class Route:
     """What the rules of a study's series come to together."""
 
     series: tuple[SeriesRoute, ...] = ()
+
+    @property
+    def ignores_all(self) -> bool:
+        """Whether the rules leave nothing to look at."""
+        return bool(self.series) and not any(each.analysed for each in self.series)
 
     @property
     def ignored(self) -> Mapping[str, str]:
@@ -73,6 +82,21 @@ def route(rules: Sequence[Rule], series: Iterable[Traits]) -> Route:
             passed.append((rule.name, mismatch(rule, traits) or ""))
         routes.append(SeriesRoute(traits, found, tuple(passed)))
     return Route(tuple(routes))
+
+
+def route_of(app: App, instances: Iterable[Instance]) -> Route:
+    """What the rules say of a study with these instances; reads no file when there are no rules."""
+    rules = app.settings.rules
+    if not rules:
+        return Route()
+    return route(rules, traits_of((app.store.locate(each.path), each.source_ae) for each in instances))
+
+
+def priority_of(app: App, session: Session, revision: Revision) -> Priority | None:
+    """How urgent the rules call a closed revision; None when they say nothing of it."""
+    if all(rule.priority is None for rule in app.settings.rules):
+        return None
+    return route_of(app, revision_contents(session, revision.id).instances).priority
 
 
 def traits_of(files: Iterable[tuple[Path, str]]) -> list[Traits]:

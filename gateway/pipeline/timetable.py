@@ -15,6 +15,7 @@ from gateway.pipeline.dispatch import DeliverySweep
 from gateway.pipeline.keeping import LedgerKeeping
 from gateway.pipeline.queues import WorkQueues
 from gateway.pipeline.revisions import RevisionSweep
+from gateway.pipeline.routing import priority_of
 from storage import StorageError
 from storage.processes import acquire_lease, forget, release_lease, silent_processes
 from storage.retention import expire_evidence, expire_instances
@@ -39,7 +40,13 @@ class Timetable:
         self._queues = queues
         self._holder = holder
         self.holds = False
-        self._sweep = RevisionSweep(app.database, queues, app.settings.revisions, started_at=datetime.now(UTC))
+        self._sweep = RevisionSweep(
+            app.database,
+            queues,
+            app.settings.revisions,
+            started_at=datetime.now(UTC),
+            prioritise=lambda session, revision: priority_of(app, session, revision),
+        )
         self._keeping = LedgerKeeping(app)
         self._silent: set[str] = set()
         # A job that is late is done late, and once: on a busy machine none may be left out.

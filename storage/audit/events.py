@@ -59,6 +59,7 @@ class AuditEventType(StrEnum):
     REVISION_FAILED = "revision-failed"
     REVISION_RETRIED = "revision-retried"
     REVISION_DONE = "revision-done"
+    REVISION_PASSED_OVER = "revision-passed-over"
     ANALYSIS_STARTED = "analysis-started"
     ANALYSIS_FINISHED = "analysis-finished"
     ANALYSIS_FAILED = "analysis-failed"
