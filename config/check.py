@@ -13,6 +13,7 @@ from config.environment import Environment, read_environment
 from config.faults import Fault, Report
 from config.keys import find_key
 from config.notes import Notes
+from config.receivers import check_receivers
 from config.rule_checks import check_rules
 from config.security import check_security
 from config.settings import overlaid
@@ -52,6 +53,7 @@ def check(
         check_profiles(notes, draft.settings, known_profiles)
         check_rules(notes, draft.settings)
         check_security(notes, draft.settings)
+        check_receivers(notes, draft.settings)
         check_surroundings(notes, draft.settings, origin.in_file())
         faults += notes.faults
         warnings += notes.warnings

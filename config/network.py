@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -136,6 +136,8 @@ class Dicom(Section):
 class Destination(Section):
     """A PACS that gets our evidence objects."""
 
+    WEB_AE_TITLE: ClassVar[str] = "DICOMWEB"
+
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="Our name for it, in logs and on the command line."
     )
@@ -198,4 +200,5 @@ class Destination(Section):
             found = {"host": parts.hostname, "port": parts.port or (443 if parts.scheme == "https" else 80)}
         except ValueError:
             return values
-        return {"ae_title": "DICOMWEB", **{key: each for key, each in found.items() if each is not None}, **values}
+        known = {key: each for key, each in found.items() if each is not None}
+        return {"ae_title": cls.WEB_AE_TITLE, **known, **values}

@@ -10,7 +10,7 @@ from config.draft import entries
 from config.notes import Notes
 from config.settings import S3, Settings
 
-_SHORTEST_SECRET = 32
+SHORTEST_SECRET = 32
 
 
 def check_security(notes: Notes, settings: Settings) -> None:
@@ -68,7 +68,7 @@ def _object_store(notes: Notes, store: S3) -> None:
             "install the extra: pip install 'scanwarden[s3]'; see docs/ledger.md",
         )
     parts = urlsplit(store.endpoint_url or "")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         notes.fault(
             ("audit", "s3", "endpoint_url"),
             store.endpoint_url,
@@ -79,7 +79,7 @@ def _object_store(notes: Notes, store: S3) -> None:
 
 def _alerts(notes: Notes, settings: Settings, url: str) -> None:
     parts = urlsplit(url)
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         notes.fault(
             ("alerts", "url"),
             url,
@@ -97,15 +97,16 @@ def _alerts(notes: Notes, settings: Settings, url: str) -> None:
     content = read_file(notes, place, path)
     if content is None:
         return
-    if len(content.strip()) < _SHORTEST_SECRET:
+    if len(content.strip()) < SHORTEST_SECRET:
         notes.fault(
-            place, str(path), f"holds fewer than {_SHORTEST_SECRET} bytes", "make a longer one: openssl rand -hex 32"
+            place, str(path), f"holds fewer than {SHORTEST_SECRET} bytes", "make a longer one: openssl rand -hex 32"
         )
     if others_may_read(path):
         notes.fault(place, str(path), "may be read by every user of this machine", f"run: chmod 600 {path}")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to `host` stays on this machine."""
     if host == "localhost":
         return True
     try:
