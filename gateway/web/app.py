@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -72,6 +73,7 @@ class WebApp:
 def create_app(parts: WebApp) -> ASGIApp:
     """The application; no page of its own describes it, because that would load scripts from elsewhere."""
     application = FastAPI(title="Scanwarden", docs_url=None, redoc_url=None, openapi_url=None)
+    application.add_exception_handler(Exception, _failed)
     application.include_router(_observed(parts))
     if parts.app.settings.web.stow:
         from gateway.web.stow import stow  # only where it is used: it brings the receive path with it
@@ -107,7 +109,7 @@ def _observed(parts: WebApp) -> APIRouter:
 
 
 class Answering:
-    """Around every answer: no cache keeps it; a fault of ours is told and logged without the values that it quotes.
+    """Around every answer: no cache keeps it, and no fault of ours gets as far as uvicorn, which would log its text.
 
     Plain ASGI, so that a body streams through it.
     """
@@ -116,21 +118,20 @@ class Answering:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
-
         async def sending(message: Message) -> None:
-            nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True
                 message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
             await send(message)
 
-        try:
+        # Starlette raises a fault again after `_failed` has logged and answered it.
+        with suppress(Exception):
             await self._app(scope, receive, sending)
-        except Exception as fault:  # noqa: BLE001 - uvicorn would log the exception with its text
-            log.error("a request failed", error=type(fault).__name__, where=_place(fault))  # noqa: TRY400
-            if not begun:
-                await JSONResponse({"detail": "internal fault; see the service's log"}, 500)(scope, receive, sending)
+
+
+async def _failed(_request: Request, fault: Exception) -> Response:
+    """A fault of ours, told and logged without the values that its text may quote."""
+    log.error("a request failed", error=type(fault).__name__, where=_place(fault))
+    return JSONResponse({"detail": "internal fault; see the service's log"}, 500)
 
 
 def _place(fault: Exception) -> str:
