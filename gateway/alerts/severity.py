@@ -41,6 +41,8 @@ def severity_of(event: str, outcome: int) -> AlertSeverity | None:
     except ValueError:
         # A newer version, or somebody else, wrote it: better one look too many.
         return AlertSeverity.WARNING
+    if kind is AuditEventType.PIXELS_REPEATED and outcome == AuditOutcome.SUCCESS:
+        return None  # within one study: series are sent again under new UIDs every day
     if kind in _SEVERITIES:
         return _SEVERITIES[kind]
     if kind.event_id is not EventId.SECURITY_ALERT:

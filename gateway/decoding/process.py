@@ -18,7 +18,7 @@ import structlog
 from numpy.typing import NDArray
 
 from gateway.verification.compare import Comparison, State
-from gateway.verification.region import Region
+from gateway.verification.region import Difference, Region
 from inference import errors
 from inference.instances import Instance
 from storage import PixelsUnreadable
@@ -113,6 +113,11 @@ class DecodingProcess:
         except (PixelsUnreadable, DecoderDied):
             return None
 
+    def difference(self, first: Path, other: Path) -> Difference:
+        """`gateway.verification.region.difference` of two files. Raises PixelsUnreadable, DecoderDied."""
+        answer = self._whole("difference", first, other)
+        return Difference(_region(answer["region"]), str(answer["note"]))
+
     def compare(self, seen: Seen, file: Path, root: Path) -> Comparison:
         """`gateway.verification.compare.compare_instance` with the store at `root`."""
         try:
@@ -120,17 +125,12 @@ class DecodingProcess:
         except (PixelsUnreadable, DecoderDied) as fault:
             note = str(fault) if isinstance(fault, DecoderDied) else "it cannot be read or decoded"
             return Comparison(seen.sop_instance_uid, seen.series_uid, State.ALTERED, note=note, file=file)
-        region = answer["region"]
-        if region is not None:
-            a, b, c, d = (int(edge) for edge in region["box"])
-            frames = tuple(int(number) for number in region["frames"])
-            region = Region((a, b, c, d), frames, int(region["pixels"]), float(region["largest"]))
         return Comparison(
             seen.sop_instance_uid,
             seen.series_uid,
             State(answer["state"]),
             tuple(str(each) for each in answer["changed"]),
-            region,
+            _region(answer["region"]),
             str(answer["note"]),
             tuple(str(each) for each in answer["elements"]),
             bool(answer["document"]),
@@ -229,6 +229,14 @@ class DecodingProcess:
         self._process = self._line = None
         if ending is not None:
             ending()
+
+
+def _region(found: dict[str, Any] | None) -> Region | None:
+    if found is None:
+        return None
+    a, b, c, d = (int(edge) for edge in found["box"])
+    frames = tuple(int(number) for number in found["frames"])
+    return Region((a, b, c, d), frames, int(found["pixels"]), float(found["largest"]))
 
 
 def _put_away(process: "subprocess.Popen[bytes]", line: Connection, pixels: int) -> None:

@@ -77,7 +77,7 @@ def _operations(line: Connection, pixels: int) -> dict[str, Callable[..., Answer
     from pydicom import dcmread
 
     from gateway.verification.compare import compare_instance
-    from gateway.verification.region import picture
+    from gateway.verification.region import difference, picture
     from inference.decoding import decode
     from inference.instances import Instance
     from storage.attributes import attribute_digests
@@ -113,7 +113,17 @@ def _operations(line: Connection, pixels: int) -> dict[str, Callable[..., Answer
     def shown(file: Path) -> Answer:
         return {"picture": picture(dcmread(file, force=True))}
 
-    return {"frames": frames, "digests": digests, "content": content, "compare": compare, "picture": shown}
+    def differs(first: Path, other: Path) -> Answer:
+        return asdict(difference(dcmread(first, force=True), dcmread(other, force=True)))
+
+    return {
+        "frames": frames,
+        "digests": digests,
+        "content": content,
+        "compare": compare,
+        "picture": shown,
+        "difference": differs,
+    }
 
 
 def _write(pixels: int, data: memoryview) -> None:
