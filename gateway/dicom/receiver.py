@@ -29,7 +29,7 @@ from gateway.dicom.port import open_port
 from gateway.dicom.quiet import quiet_pynetdicom
 from gateway.dicom.scp import StorageService
 from gateway.dicom.sockets import GatewaySocket
-from gateway.dicom.tls import server_context
+from gateway.dicom.tls import expiry_warning, server_context
 from gateway.dicom.trail import Trail, printable
 from storage import AuditEventType, Database, InstanceStore, Ledger
 
@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 20.0  # below the supervisor's patience
 IDLE_BEFORE_ABORT = 1.0  # seconds without a message after which a drain ends an association
 TICK = 1.0
+CERTIFICATES_EVERY = 24 * 3600.0
 # Refusals of a connection that say nothing against its peer
 NO_FAILURES = frozenset({"connection_limit", "connection_lost"})
 CONTEXT_UNKNOWN = 3  # abstract syntax not supported (PS3.8 9.3.3.2)
@@ -189,13 +190,23 @@ class Receiver:
             return list(self._associations)
 
     def _tick(self) -> None:
+        looked_at = float("-inf")
         while not self._closing.wait(TICK):
             try:
+                if time.monotonic() - looked_at > CERTIFICATES_EVERY:
+                    looked_at = time.monotonic()
+                    self._look_at_certificates()
                 self._memory()
                 self._tell_refusals_over()
                 self._trail.tick()
             except Exception:
                 log.exception("counted audit events were not written")
+
+    def _look_at_certificates(self) -> None:
+        """A service runs for months: what `config check` said at its start says nothing about today."""
+        text = expiry_warning(self._dicom.tls) if self._dicom.tls is not None else None
+        if text is not None:
+            log.error("TLS will end: get new certificates and restart", reason=text)
 
     def _congested(self) -> str | None:
         if self._server is None:

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from config.settings import Tls
@@ -13,6 +14,8 @@ TLS12_SUITES = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
     "ECDHE-RSA-AES128-GCM-SHA256",
 )
+
+SOON = timedelta(days=30)
 
 
 class TlsFault(ValueError):
@@ -43,6 +46,25 @@ def client_context(tls: Tls) -> ssl.SSLContext:
     if tls.authorities is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     return context
+
+
+def expiry_warning(tls: Tls, now: datetime | None = None) -> str | None:
+    """What to say when our certificate, or one of its chain or of the authorities, ends within 30 days; else None."""
+    from cryptography.x509 import load_pem_x509_certificates
+
+    now = now or datetime.now(UTC)
+    found: list[str] = []
+    for path in (tls.certificate, tls.authorities):
+        if path is None:
+            continue
+        try:
+            ends = min(each.not_valid_after_utc for each in load_pem_x509_certificates(path.read_bytes()))
+        except (OSError, ValueError):
+            found.append(f"{path} cannot be read any more; a restart would fail")
+            continue
+        if ends - now < SOON:
+            found.append(f"a certificate in {path} {'expired' if ends < now else 'expires'} on {ends:%Y-%m-%d}")
+    return "; ".join(found) or None
 
 
 def common_name(certificate: Mapping[str, object] | None) -> str | None:

@@ -204,11 +204,9 @@ def corpus_of(gateway: Gateway, folder: Path, data: Path | None) -> list[Pdus]:
         ("-xe", small.files[:1]), ("-xi", small.files), ("-xb", small.files[:2]), ("-xe", large.files),
         ("-R", large.files), ("-xd", small.files),
     ]  # fmt: skip
-    real = [
-        file
-        for file in sorted(data.rglob("*.dcm"))[::37]
-        if file.stat().st_size < 300_000 and "PixelData" in dcmread(file, force=True)
-    ] if data is not None else []  # fmt: skip
+    offered = sorted(data.rglob("*.dcm"))[::97][:60] if data is not None else []
+    small_ones = [file for file in offered if file.stat().st_size < 300_000]
+    real = [file for file in small_ones if "PixelData" in dcmread(file, force=True)]
     groups += [("-R", [file]) for file in real[:8]]
     corpus = record(gateway.port, groups)
     assert len(corpus) >= 5, "too few associations were recorded"

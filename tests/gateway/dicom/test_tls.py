@@ -2,6 +2,8 @@
 
 import socket
 import ssl
+import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -9,20 +11,23 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from config.settings import Destination, Tls
+from gateway.dicom import receiver
 from gateway.dicom.scu import Rejected, Unreachable, echo
-from gateway.dicom.tls import TlsFault, client_context, server_context
+from gateway.dicom.tls import TlsFault, client_context, expiry_warning, server_context
+from tests.faults.modality import make_study
 from tests.gateway.dicom.conftest import Gateway, Start
 
 
 class Authority:
     """A certificate authority of the test, and what it signs."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, *, with_rsa: bool = False) -> None:
         self.folder = folder
+        self.with_rsa = with_rsa
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = self._sign(self.name, self.key, authority=True)
@@ -31,7 +36,11 @@ class Authority:
 
     def issue(self, common_name: str, passphrase: bytes | None = None) -> dict[str, str]:
         """Certificate and key files for a node on the loopback, as the settings name them."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = (
+            rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            if self.with_rsa
+            else ec.generate_private_key(ec.SECP256R1())
+        )
         certificate = self._sign(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]), key)
         certificate_path = self.folder / f"{common_name}.crt"
         key_path = self.folder / f"{common_name}.key"
@@ -46,7 +55,7 @@ class Authority:
         return {"certificate": str(certificate_path), "private_key": str(key_path), "authorities": str(self.path)}
 
     def _sign(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool = False
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, *, authority: bool = False
     ) -> x509.Certificate:
         now = datetime.now(UTC)
         return (
@@ -176,6 +185,88 @@ def test_a_suite_without_forward_secrecy_is_refused(start: Start, hospital: Auth
     ):
         context.wrap_socket(raw, server_hostname="127.0.0.1")
     assert gateway.refused_associations()[0]["text"] == "TLS handshake: no shared cipher"
+
+
+def client(gateway: Gateway, *options: str) -> str:
+    """What OpenSSL's client says of a connection; `R` asks for a renegotiation."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{gateway.port}", *options]
+    done = subprocess.run(command, input="R\n", capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-tls1", "-cipher", "ALL:@SECLEVEL=0"),
+        ("-tls1_1", "-cipher", "ALL:@SECLEVEL=0"),
+        ("-tls1_2", "-cipher", "AES128-SHA:AES256-GCM-SHA384:@SECLEVEL=0"),  # no forward secrecy
+        ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0"),  # no AEAD
+        ("-tls1_2", "-cipher", "DHE-RSA-AES256-GCM-SHA384:@SECLEVEL=0"),
+        ("-tls1_2", "-cipher", "aNULL:eNULL:@SECLEVEL=0"),
+    ],
+    ids=lambda options: " ".join(options[::2]),
+)
+def test_attack_a_client_of_yesterday_is_refused(start: Start, hospital: Authority, options: tuple[str, ...]) -> None:
+    gateway = start(tls=hospital.issue("gateway"))
+    said = client(gateway, *options)
+    assert "Cipher is (NONE)" in said
+    assert gateway.refused_associations()[0]["reason"] == "tls"
+
+
+def test_attack_a_renegotiation_is_refused(start: Start, hospital: Authority) -> None:
+    gateway = start(tls={**hospital.issue("gateway"), "require_client_certificate": False})
+    assert "no renegotiation" in client(gateway, "-tls1_2")
+
+
+TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    ("version", "profile", "with_rsa"),
+    [
+        (TLS_1_2, "+py", True),  # BCP 195, non-downgrading: DCMTK 3.6.7 asks for RSA certificates there
+        (TLS_1_2, "+px", True),  # BCP 195
+        (TLS_1_2, "+pz", False),  # extended BCP 195, which has no 1.3
+        (TLS_1_3, "+py", False),
+        (TLS_1_3, "+px", True),
+    ],
+)
+def test_dcmtk_stores_over_tls(
+    start: Start,
+    program: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    version: ssl.TLSVersion,
+    profile: str,
+    with_rsa: bool,
+) -> None:
+    hospital = Authority(tmp_path, "hospital", with_rsa=with_rsa)
+
+    def only(tls: Tls) -> ssl.SSLContext:
+        context = server_context(tls)
+        context.minimum_version = context.maximum_version = version
+        return context
+
+    monkeypatch.setattr(receiver, "server_context", only)
+    gateway = start(tls=hospital.issue("gateway"), sources=[{"ae_title": "CT1", "certificate_subject": "ct1"}])
+    ours = hospital.issue("ct1")
+    study = make_study(tmp_path, edited=False, slices=2)
+    command = [program("storescu"), "-aet", "CT1", "-aec", "SCANWARDEN", profile, "+cf", ours["authorities"]]
+    command += ["+tls", ours["private_key"], ours["certificate"], "127.0.0.1", str(gateway.port)]
+    done = subprocess.run([*command, *map(str, study.files)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(each.sop_instance_uid for each in gateway.instances()) == sorted(study.instance_uids)
+
+
+def test_a_certificate_that_ends_soon_is_told_while_the_service_runs(hospital: Authority) -> None:
+    tls = Tls.model_validate(hospital.issue("gateway"))
+    now = datetime.now(UTC)
+    assert "expires on" in (expiry_warning(tls, now) or "")
+    assert "expired on" in (expiry_warning(tls, now + timedelta(days=1)) or "")
+    assert expiry_warning(tls, now - timedelta(days=60)) is None
+    tls.certificate.unlink()
+    assert "cannot be read any more" in (expiry_warning(tls, now) or "")
 
 
 def test_a_peer_that_stops_in_the_handshake_holds_up_nobody(start: Start, hospital: Authority) -> None:
