@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,20 +45,36 @@ def postgresql_server(programs: Path) -> Iterator["PostgresqlServer"]:
             port = free.getsockname()[1]
         # No test cuts the machine's power, so the server need not wait for the disk.
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-        control = [str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log")]
-        subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd=folder, **user)
+        program = [str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log")]
+
+        def control(*arguments: str) -> bool:
+            done = subprocess.run([*program, *arguments], check=False, capture_output=True, cwd=folder, **user)
+            return done.returncode == 0
+
+        server = PostgresqlServer(port, control, options)
+        server.start()
         try:
-            yield PostgresqlServer(port)
+            yield server
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd=folder, **user)
+            server.stop()
 
 
 class PostgresqlServer:
-    """A running server; hands out empty databases."""
+    """A running server; hands out empty databases. It can be stopped, and started again with all that it had."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, control: Callable[..., bool], options: str) -> None:
         self.port = port
+        self._control, self._options = control, options
         self._emptied: list[str] = []
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        if not self._control("-o", self._options, "start"):
+            raise RuntimeError("PostgreSQL does not start")
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash would; its connections break."""
+        self._control("-m", "immediate", "stop")
 
     def new_database(self) -> str:
         """The URL of an empty database."""
