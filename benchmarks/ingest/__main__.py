@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.ingest.cells import KINDS, Cell, Measured, measure
-from benchmarks.ingest.receivers import DCMTK, LIMIT, ORTHANC, OURS, PLAIN, Conditions, certificates
+from benchmarks.ingest.receivers import DCMTK, LIMIT, ORTHANC, OURS, PLAIN, STARTERS, Conditions, certificates
 from benchmarks.ingest.soak import soak
 from tests.wire import percentile
 
@@ -47,7 +47,7 @@ def main() -> int:
                 found = measure(
                     cell,
                     conditions,
-                    chosen.receivers,
+                    {name: STARTERS[name] for name in chosen.receivers},
                     runs=chosen.runs,
                     instances=chosen.instances,
                     folder=folder / str(number),

@@ -6,14 +6,14 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from benchmarks.ingest import limit as limit_module
-from benchmarks.ingest.receivers import DCMTK, LIMIT, ORTHANC, PLAIN, STARTERS, Conditions, Receiver
+from benchmarks.ingest.receivers import DCMTK, LIMIT, ORTHANC, PLAIN, Conditions, Receiver, Starter
 from tests.faults.modality import STORESCU
 from tests.synthetic import CT, MR, Template, new_study
 from tests.wire import Association
@@ -57,7 +57,7 @@ class Measured:
 
 
 def measure(
-    cell: Cell, conditions: Conditions, names: Sequence[str], *, runs: int, instances: int, folder: Path
+    cell: Cell, conditions: Conditions, starters: Mapping[str, Starter], *, runs: int, instances: int, folder: Path
 ) -> Measured:
     """Run a cell: `runs` times every receiver in turns, after one run that warms up; then each one's response times."""
     found = Measured(cell)
@@ -65,11 +65,11 @@ def measure(
     count = instances if cell.nodelay else max(cell.associations, instances // NAGLE_SHARE)
     with ExitStack() as stack:
         receivers = []
-        for name in names:
+        for name, start in starters.items():
             own = folder / name.split()[0]
             own.mkdir(parents=True)
             stack.callback(shutil.rmtree, own, ignore_errors=True)
-            receivers.append(stack.enter_context(STARTERS[name](own, conditions)))
+            receivers.append(stack.enter_context(start(own, conditions)))
         for run in range(runs + 1):
             for turn in range(len(receivers)):
                 receiver = receivers[(run + turn) % len(receivers)]

@@ -158,7 +158,8 @@ def storescp(folder: Path, conditions: Conditions) -> Iterator[Receiver]:
         yield Receiver(DCMTK, port, "STORESCP", lambda: len(os.listdir(held)), pid)  # noqa: PTH208 - only counted
 
 
-STARTERS: Mapping[str, Callable[[Path, Conditions], AbstractContextManager[Receiver]]] = {
+Starter = Callable[[Path, Conditions], AbstractContextManager[Receiver]]
+STARTERS: Mapping[str, Starter] = {
     OURS: ours,
     ORTHANC: orthanc,
     PLAIN: plain,
