@@ -11,7 +11,7 @@ Engines do not survive a fork: open one `Database` in each process.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from sqlite3 import OperationalError as SqliteBusy
@@ -100,10 +100,8 @@ class Database:
             connection = self._begun()
             self._told(asked)
             try:
-                # PostgreSQL is told what is written with the next question or the commit, not one by one.
-                with nullcontext() if self.is_sqlite else connection.pipeline():
-                    yield Direct(connection, is_sqlite=self.is_sqlite)
-                    connection.commit()
+                yield Direct(connection, is_sqlite=self.is_sqlite)
+                connection.commit()
             except BaseException:
                 self._let_go()
                 raise
@@ -187,8 +185,7 @@ class Database:
                 if self.is_sqlite:
                     connection.execute("BEGIN IMMEDIATE")
                 else:
-                    with connection.pipeline():  # BEGIN and lock in one
-                        connection.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+                    connection.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
             except BaseException:
                 lost = not self.is_sqlite and connection.closed
                 self._let_go()

@@ -41,23 +41,18 @@ class Direct:
         self.head: Any = None
         """The ledger's last record, once this transaction knows it."""
 
-    def ask(self, *questions: tuple[Statement, Mapping[str, Any]]) -> list[list[tuple[Any, ...]]]:
-        """The rows of several SELECTs; on PostgreSQL they take one way to the server and back."""
-        execute = self._connection.execute
-        if self.is_sqlite:
-            return [execute(statement.sqlite, parameters).fetchall() for statement, parameters in questions]
-        cursors = [execute(statement.postgresql, parameters) for statement, parameters in questions]
-        return [cursor.fetchall() for cursor in cursors]
+    def ask(self, statement: Statement, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT."""
+        text = statement.sqlite if self.is_sqlite else statement.postgresql
+        return self._connection.execute(text, parameters).fetchall()  # type: ignore[no-any-return]
 
     def run(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Execute a statement for each of `rows`; what PostgreSQL refuses may be told by a later call."""
-        if not self.is_sqlite:
-            for row in rows:
-                self._connection.execute(statement.postgresql, row)
-        elif len(rows) == 1:
-            self._connection.execute(statement.sqlite, rows[0])
+        """Execute a statement for each of `rows`."""
+        text = statement.sqlite if self.is_sqlite else statement.postgresql
+        if len(rows) == 1:
+            self._connection.execute(text, rows[0])
         elif rows:
-            self._connection.executemany(statement.sqlite, rows)
+            self._connection.cursor().executemany(text, rows)
 
     def moment(self, value: datetime) -> datetime | str:
         """A time as the columns hold it (`storage.tables.columns.UtcDateTime`)."""

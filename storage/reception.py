@@ -184,10 +184,8 @@ def _known(
     own: Direct, arrivals: Sequence[tuple[StoredFile, InstanceFacts]]
 ) -> tuple[dict[str, dict[str, _Copy]], dict[str, _Latest]]:
     """The copies of each UID by file digest, and the newest revision of each study that is known."""
-    copies, revisions = own.ask(
-        _among(_COPIES, {facts.sop_instance_uid for _, facts in arrivals}),
-        _among(_LATEST, {facts.study_uid for _, facts in arrivals}),
-    )
+    copies = own.ask(*_among(_COPIES, {facts.sop_instance_uid for _, facts in arrivals}))
+    revisions = own.ask(*_among(_LATEST, {facts.study_uid for _, facts in arrivals}))
     known: dict[str, dict[str, _Copy]] = {}
     for uid, digest, identifier, state in copies:
         known.setdefault(uid, {})[digest] = _Copy(identifier, expired=state == InstanceState.EXPIRED)
@@ -242,7 +240,7 @@ def _evidence_uids(own: Direct, arrivals: Sequence[tuple[StoredFile, InstanceFac
     candidates = {f.sop_instance_uid: f.sop_class_uid for _, f in arrivals if f.sop_instance_uid.startswith(_OUR_UIDS)}
     if not candidates:
         return set()
-    (found,) = own.ask(_among(_EVIDENCE, candidates))
+    found = own.ask(*_among(_EVIDENCE, candidates))
     # The class too: an image that borrows the UID of a report must not escape its analysis.
     return {uid for uid, sop_class in found if candidates[uid] == sop_class}
 

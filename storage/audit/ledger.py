@@ -331,5 +331,5 @@ def _current_head(session: Session | Direct, own: Direct) -> Head:
 
 
 def _head(own: Direct) -> Head:
-    (rows,) = own.ask((_LAST, {}))
+    rows = own.ask(_LAST, {})
     return Head(*rows[0]) if rows else Head()

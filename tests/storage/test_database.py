@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from config import Settings
 from storage import Database, DatabaseUnavailable, SchemaMismatch, StorageError, open_database, workflow_database_url
+from storage.direct import Direct, Statement, direct, inserting
 from storage.tables import Lease, Table
 from tests.peers_postgres import PostgresqlServer
 from tests.storage.arrivals import NOON
@@ -65,6 +66,59 @@ def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
         fail()
     with database.reading() as session:
         assert session.get(Lease, "timetable") is None
+
+
+LEASES = Statement("SELECT name FROM leases")
+LEASE = inserting("leases", ("name", "holder", "acquired_at", "expires_at"))
+
+
+def direct_lease(own: Direct, name: str) -> None:
+    moment = own.moment(NOON)
+    own.run(LEASE, [{"name": name, "holder": "a", "acquired_at": moment, "expires_at": moment}])
+
+
+def test_what_is_written_past_the_mapper_reads_the_same_through_it(database: Database) -> None:
+    with database.direct() as own:
+        direct_lease(own, "timetable")
+    with database.reading() as session:
+        assert session.get_one(Lease, "timetable").expires_at == NOON
+
+
+def test_a_direct_transaction_that_fails_leaves_nothing_and_the_next_one_works(database: Database) -> None:
+    def fail() -> None:
+        with database.direct() as own:
+            direct_lease(own, "lost")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with database.direct() as own:
+        assert own.ask(LEASES, {}) == []
+        direct_lease(own, "kept")
+    with database.direct() as own:
+        assert own.ask(LEASES, {}) == [("kept",)]
+
+
+def test_a_kept_connection_that_the_server_closed_is_replaced(database: Database) -> None:
+    with database.direct() as own:
+        direct_lease(own, "kept")
+    if not database.is_sqlite:
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        others += " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        with database.reading() as session:
+            session.execute(text(others))
+    with database.direct() as own:
+        assert own.ask(LEASES, {}) == [("kept",)]
+
+
+def test_mapper_and_driver_share_a_transaction(database: Database) -> None:
+    with database.transaction() as session:
+        session.add(Lease(name="mapped", holder="a", acquired_at=NOON, expires_at=NOON))
+        assert direct(session).ask(LEASES, {}) == [("mapped",)]
+        direct_lease(direct(session), "direct")
+        session.rollback()
+    with database.direct() as own:
+        assert own.ask(LEASES, {}) == []
 
 
 def test_times_come_back_in_utc(database: Database) -> None:
