@@ -30,6 +30,7 @@ from gateway.metrics import role_died
 from gateway.metrics.snapshots import Publisher, folder, forget_the_dead
 from gateway.notify import InitSystem
 from gateway.pipeline.queues import executor_id
+from gateway.port_check import answers
 from gateway.roles import process_name
 from storage import AuditEvent, AuditEventType, AuditOutcome, StorageError, role_actor
 from storage.audit.events import Detail
@@ -132,16 +133,16 @@ class Supervisor:
     def _report(self) -> None:
         """Tell the init system that we live and, once the ports are open, that the service does its work."""
         self._init.alive()
-        if not self._ready and all(child.alive for child in self.children) and self._ports_accept():
+        if not self._ready and all(child.alive for child in self.children) and self._ports_answer():
             self._ready = True
             self._init.ready(f"running: {', '.join(child.name for child in self.children)}")
 
-    def _ports_accept(self) -> bool:
+    def _ports_answer(self) -> bool:
         roles = {child.role for child in self.children}
         dicom, web = self._app.settings.dicom, self._app.settings.web
         ports = [(dicom.host, dicom.port)] if Role.RECEIVE in roles else []
         ports += [(web.host, web.port)] if Role.WEB in roles else []
-        return all(accepts(host, port) for host, port in ports)
+        return all(answers(host, port, timeout=1) for host, port in ports)
 
     def _tend(self) -> None:
         now = time.monotonic()
@@ -305,16 +306,6 @@ def supervise(
         Publisher(folder(settings), f"supervisor-{roles[0]}").running(),
     ):
         return Supervisor(app, roles, command, port).run()
-
-
-def accepts(host: str, port: int) -> bool:
-    """Whether somebody listens there; a connection without a byte, which nobody notes down."""
-    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    try:
-        socket.create_connection((target, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def require_free_port(key: str, host: str, port: int) -> None:

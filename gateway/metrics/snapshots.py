@@ -45,6 +45,11 @@ class Snapshot:
     """Seconds since the process was last heard."""
     metrics: list[Metric]
 
+    @property
+    def lives(self) -> bool:
+        """Whether its process does."""
+        return self.pid is not None and _lives(self.pid)
+
 
 class Publisher:
     """Leaves what this process counts under `name`; one living process a name."""
@@ -113,7 +118,7 @@ def forget_the_dead(folder: Path) -> None:
     with suppress(OSError):
         for path in folder.iterdir():
             snapshot = _read(path)
-            if snapshot is None or snapshot.pid is None or not _lives(snapshot.pid):
+            if snapshot is None or not snapshot.lives:
                 path.unlink(missing_ok=True)
 
 
@@ -131,7 +136,7 @@ def merged(snapshots: list[Snapshot], *, living: bool = True) -> list[Metric]:
     found: dict[str, Metric] = {}
     sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for snapshot in snapshots:
-        alive = living and snapshot.pid is not None and _lives(snapshot.pid)
+        alive = living and snapshot.lives
         for metric in snapshot.metrics:
             if metric.type == "gauge" and (not alive or metric.name.endswith("_created")):
                 continue

@@ -14,6 +14,8 @@ import structlog
 
 from config import Settings
 from config.settings import Role
+from gateway.metrics.snapshots import Snapshot, folder, read_snapshots
+from gateway.port_check import answers
 from storage import AuditEvent, AuditEventType, Database, InstanceStore, StorageError, role_actor
 from storage.audit.ledger import append
 from storage.processes import processes
@@ -22,7 +24,6 @@ log = structlog.get_logger(__name__)
 
 SILENT_AFTER = 30.0  # seconds; a role's heart beats every 5
 FRESH_SECONDS = 1.0  # one look serves all who ask within it
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
 
 class NotReady(Exception):
@@ -112,13 +113,12 @@ class Readiness:
                 raise NotReady("no process receives; look at the service's log")
             return "another machine receives"
         dicom = self._settings.dicom
-        host = ANY_ADDRESS.get(dicom.host, dicom.host)
-        try:
-            socket.create_connection((host, dicom.port), timeout=self._settings.web.check_timeout).close()
-        except OSError as fault:
-            reason = fault.strerror or "no answer"
-            raise NotReady(f"port {dicom.port} does not accept ({reason}); look at the service's log") from fault
-        return f"port {dicom.port} accepts"
+        if not answers(dicom.host, dicom.port, self._settings.web.check_timeout / 2):
+            raise NotReady(f"nobody answers at port {dicom.port}; look at the service's log")
+        hanging = [each.name for each in read_snapshots(folder(self._settings)) if _hangs(each)]
+        if hanging:
+            raise NotReady(f"{', '.join(hanging)}: not heard for {SILENT_AFTER:.0f} s")
+        return f"port {dicom.port} answers"
 
     def _analyse_role(self) -> str:
         hosts = self._living(Role.ANALYSE)
@@ -132,6 +132,11 @@ class Readiness:
             found = [each for each in processes(session) if each.role == role.value]
         now = datetime.now(UTC)
         return [each.host for each in found if (now - each.beat_at).total_seconds() < SILENT_AFTER]
+
+
+def _hangs(snapshot: Snapshot) -> bool:
+    """Whether a process that receives lives, and does not get as far as saying so."""
+    return snapshot.name.startswith(Role.RECEIVE) and snapshot.lives and snapshot.age > SILENT_AFTER
 
 
 class _Undone(Exception):

@@ -1,17 +1,18 @@
 """`/readyz` is 200 only when this machine can take, keep, write down and analyse; each check fails by itself."""
 
+import os
 import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gateway.metrics.snapshots import Publisher, folder
 from storage import AuditEventType, InstanceStore
-from tests.faults.harness import free_port
 from tests.gateway.web.conftest import HOST, Start, Web
 
 HERE = socket.gethostname()
@@ -20,12 +21,30 @@ HERE = socket.gethostname()
 @pytest.fixture
 def ready(start: Start) -> Iterator[Web]:
     """One where everything is as it should be; the DICOM port is a socket that listens."""
-    port = free_port()
-    with socket.create_server((HOST, port)):
+    with serving() as port:
         web = start({"dicom": {"host": HOST, "port": port}})
         web.beats("receive", host=HERE)
         web.beats("analyse")
         yield web
+
+
+@contextmanager
+def serving() -> Iterator[int]:
+    """A port that takes a connection without a byte for a check, and closes it."""
+    with socket.create_server((HOST, 0)) as listener:
+
+        def run() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(1)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
 
 
 def failing(web: Web) -> set[str]:
@@ -55,6 +74,21 @@ def test_a_port_that_does_not_accept_is_told(start: Start) -> None:
     web.beats("receive", host=HERE)
     web.beats("analyse")
     assert failing(web) == {"dicom_port"}
+
+
+def test_a_port_that_only_the_kernel_holds_is_told(start: Start) -> None:
+    with socket.create_server((HOST, 0)) as nobody:
+        web = start({"dicom": {"host": HOST, "port": nobody.getsockname()[1]}}, check_timeout=0.4)
+        web.beats("receive", host=HERE)
+        web.beats("analyse")
+        assert failing(web) == {"dicom_port"}
+
+
+def test_a_receiver_that_hangs_is_told(ready: Web) -> None:
+    Publisher(folder(ready.app.settings), "receive-2").publish()
+    assert failing(ready) == set()
+    os.utime(folder(ready.app.settings) / "receive-2.prom", (0, 0))
+    assert failing(ready) == {"dicom_port"}
 
 
 def test_a_machine_that_leaves_receiving_to_another_is_ready(start: Start) -> None:
