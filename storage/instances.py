@@ -64,6 +64,7 @@ class InstanceStore:
     ) -> None:
         """Watermarks are shares of the disk in use; `reserve_bytes` stay free for the ledger whatever they say."""
         self.root = root.absolute()
+        self.text = str(self.root)  # the receive path puts names together by hand: a Path costs more than a system call
         self._high, self._low, self._reserve = high_watermark, min(low_watermark, high_watermark), reserve_bytes
         self._full = False
         with _in_our_words("creating", self.root):
@@ -85,7 +86,7 @@ class InstanceStore:
         Raises StoreFull above the watermark, and another StorageError when the file cannot be created.
         """
         self.check_headroom()
-        path = self.root / "incoming" / f"{token_hex(16)}.part"
+        path = f"{self.text}/incoming/{token_hex(16)}.part"
         with _in_our_words("creating", path):
             upload = Upload(self, path)
         try:
@@ -175,7 +176,7 @@ class InstanceStore:
 class Upload:
     """One arriving instance: bytes in, then `keep`, which returns when they are durable."""
 
-    def __init__(self, store: InstanceStore, path: Path) -> None:
+    def __init__(self, store: InstanceStore, path: str) -> None:
         self._store, self._path = store, path
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         flock(self._handle, LOCK_EX | LOCK_NB)
@@ -186,7 +187,7 @@ class Upload:
     @property
     def path(self) -> Path:
         """Where the bytes are until they are kept; for a look at the header."""
-        return self._path
+        return Path(self._path)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
@@ -209,28 +210,29 @@ class Upload:
         handle = self._open()
         name = f"{sha256(sop_instance_uid.encode('utf-8', 'surrogatepass')).hexdigest()}-{token_hex(8)}.dcm"
         relative = f"instances/{name[:2]}/{name}"
-        final = self._store.root / relative
+        folder = f"{self._store.text}/instances/{name[:2]}"
+        final = f"{folder}/{name}"
         with _in_our_words("storing", final):
             reached(Point.LAST_BYTES_WRITTEN)
-            self._path.rename(final)
+            os.rename(self._path, final)  # noqa: PTH104
             try:
                 reached(Point.RENAMED)
                 os.fsync(handle)
                 reached(Point.FILE_SYNCED)
-                _sync_folder(final.parent)
+                _sync_folder(folder)
                 reached(Point.FOLDER_SYNCED)
             except OSError:
-                final.unlink(missing_ok=True)
+                Path(final).unlink(missing_ok=True)
                 raise
         os.close(handle)
         self._handle = None
-        return StoredFile(final, relative, self.size, self._digest.hexdigest())
+        return StoredFile(Path(final), relative, self.size, self._digest.hexdigest())
 
     def discard(self) -> None:
         """Remove the file unless it was kept."""
         if self._handle is not None:
             with suppress(OSError):
-                self._path.unlink(missing_ok=True)
+                os.unlink(self._path)  # noqa: PTH108
             os.close(self._handle)
             self._handle = None
 
@@ -287,7 +289,7 @@ def _sync_file(path: Path) -> None:
         os.close(handle)
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path | str) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -300,7 +302,7 @@ class _in_our_words:  # noqa: N801 - reads as the words it is
 
     __slots__ = ("_doing", "_path")
 
-    def __init__(self, doing: str, path: Path) -> None:
+    def __init__(self, doing: str, path: Path | str) -> None:
         self._doing, self._path = doing, path
 
     def __enter__(self) -> None:
@@ -308,4 +310,4 @@ class _in_our_words:  # noqa: N801 - reads as the words it is
 
     def __exit__(self, _kind: object, fault: BaseException | None, _trace: TracebackType | None) -> None:
         if isinstance(fault, OSError):
-            raise from_os_error(fault, self._doing, self._path) from fault
+            raise from_os_error(fault, self._doing, Path(self._path)) from fault

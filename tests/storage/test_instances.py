@@ -63,19 +63,19 @@ def test_bytes_and_name_are_durable_before_a_file_is_handed_on(
     store: InstanceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    fsync, rename = os.fsync, Path.rename
+    fsync, rename = os.fsync, os.rename
 
     def noted_fsync(handle: int) -> None:
         path = Path(f"/proc/self/fd/{handle}").readlink()
         done.append("fsync of the folder" if path.is_dir() else f"fsync of {path.suffix}")
         fsync(handle)
 
-    def noted_rename(self: Path, target: Path) -> Path:
+    def noted_rename(source: str, target: str) -> None:
         done.append("rename")
-        return rename(self, target)
+        rename(source, target)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(Path, "rename", noted_rename)
+    monkeypatch.setattr(os, "rename", noted_rename)
     keep(store, "1.2.3")
     assert done == ["rename", "fsync of .dcm", "fsync of the folder"]
 
