@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 ESTABLISHED, CLOSING = "Sta6", "Sta13"
 DATA_REQUEST = "Evt9"  # from the state machine's user: send P-DATA
 USER_EVENTS = frozenset({"Evt7", "Evt8", DATA_REQUEST, "Evt11", "Evt14", "Evt15"})  # each has a primitive that waits
+PEER_EVENTS = frozenset({"Evt3", "Evt4", "Evt6", "Evt10", "Evt12", "Evt13", "Evt16"})  # each has a PDU of the peer
 CONNECTION_CLOSED = "Evt17"
 ARTIM_EXPIRED = "Evt18"
 INVALID_PDU = "Evt19"  # to the state machine (PS3.8 table 9-6): answer with A-ABORT
@@ -85,7 +86,16 @@ class GatewayStateMachine(StateMachine):
             with suppress(queue.Empty):  # the same primitive may stand behind several events
                 self.dul.to_provider_queue.get(block=False)
             return
-        super().do_action(event)
+        try:
+            super().do_action(event)
+        except Exception as fault:
+            if event in PEER_EVENTS:  # an abort without a source, a fragment in a context that cannot be
+                raise UnusablePdu(type(fault).__name__) from fault
+            raise
+
+
+class UnusablePdu(Exception):
+    """What the peer sent has the form of a PDU and says what none may say."""
 
 
 class GatewayUpperLayer(DULServiceProvider):
@@ -160,16 +170,22 @@ class GatewayUpperLayer(DULServiceProvider):
         """
         try:
             self._turn(limit)
+        except UnusablePdu as fault:
+            self.assoc.misused(f"a PDU that cannot be used ({fault})")
+            self._cut_off()
         except Exception:
             log.exception("an association is cut off by a fault of ours")
-            abort = A_ABORT_RQ()
-            abort.source, abort.reason_diagnostic = 0x02, 0x00
-            with suppress(Exception):
-                self.socket.send(abort.encode())
-            self.assoc.is_aborted = True
-            self.assoc.is_established = False
-            self.assoc._kill = True
-            self._kill_thread = True
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        abort = A_ABORT_RQ()
+        abort.source, abort.reason_diagnostic = 0x02, 0x00
+        with suppress(Exception):
+            self.socket.send(abort.encode())
+        self.assoc.is_aborted = True
+        self.assoc.is_established = False
+        self.assoc._kill = True
+        self._kill_thread = True
 
     def _turn(self, limit: float | None) -> None:
         if self.event_queue.queue:

@@ -34,7 +34,8 @@ from tests.faults.mutation import Pdus, mutated, record
 
 LIMITS = {"acse_timeout": 2, "dimse_timeout": 2, "idle_timeout": 3}
 LATE = max(LIMITS.values()) + 5.0  # seconds of silence after which a connection counts as hanging
-BLOCK = 6.0  # seconds with the fuzzer, and as many without
+BLOCK = 8.0  # seconds with the fuzzer, after
+ALONE = 3.0  # seconds without
 MOST_AT_ONCE = 100
 # Which senders stay silent at the end, as a peer that vanished; the others close their side or all of it.
 SILENT, ABRUPT = 0.05, 0.15
@@ -257,8 +258,9 @@ async def _attack(
 
     begun = 0
     block = min(BLOCK, max(1.5, rounds / rate / 4))
+    alone = min(ALONE, block)
     while begun < rounds:
-        found.alone.append(await _rate_of(sound, block))
+        found.alone.append(await _rate_of(sound, alone))
         stored, since, first = sound.stored, time.monotonic(), begun
         while (passed := time.monotonic() - since) < block and begun < rounds:
             while begun - first < passed * rate and begun < rounds:
@@ -325,7 +327,7 @@ def run(rounds: int, rate: float, folder: Path, seed: int, data: Path | None = N
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=1000, help="how many mutated associations are sent")
-    parser.add_argument("--rate", type=float, default=20, help="how many a second, while the fuzzer runs")
+    parser.add_argument("--rate", type=float, default=12, help="how many a second, while the fuzzer runs")
     parser.add_argument("--seed", type=int, default=None, help="to repeat a run's choices, not its timing")
     parser.add_argument("--data", type=Path, default=None, help="folder with real images for the corpus")
     parser.add_argument("--acceptors", type=int, default=None, help="processes on the port; unset: the default")

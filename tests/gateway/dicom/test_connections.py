@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -129,6 +130,84 @@ def test_attack_a_pdu_larger_than_announced_ends_its_association_only(gateway: G
     assert beside.store(mr_image())[0] == 0
     beside.close()
     assert eventually(lambda: gateway.receiver.open_associations == 0)
+
+
+@pytest.mark.parametrize(
+    "pdu",
+    [
+        struct.pack(">BBLBBBB", 7, 0, 4, 0, 0, 63, 0),  # A-ABORT from a source that there is not
+        struct.pack(">BBL", 4, 0, 8) + struct.pack(">LBB", 4, 2, 3) + b"\0\0",  # in a context of an even number
+    ],
+    ids=["abort", "context"],
+)
+def test_attack_a_pdu_that_says_what_none_may_ends_its_association_and_is_noted(gateway: Gateway, pdu: bytes) -> None:
+    attacker = Modality(gateway)
+    attacker.raw.sendall(pdu)
+    assert eventually(lambda: gateway.receiver.open_associations == 0)
+    assert "cannot be" in gateway.refused_associations()[0]["text"]
+    assert serves(gateway)
+
+
+def test_attack_a_data_set_that_trickles_is_cut_off(start: Start) -> None:
+    """Byte by byte, within every timeout that looks at single reads."""
+    gateway = start(dimse_timeout=0.5, slowest_rate=4096)
+    sender = Modality(gateway)
+    image = mr_image(PixelData=bytes(65536), Rows=256, Columns=128)
+    sender.association.dul.send_pdu(sender.parts(image)[0])
+    data = sender.parts(image)[1:]
+    try:
+        for part in data:
+            value = part.presentation_data_value_list[0][1]
+            pdv = struct.pack(">LB", len(value) + 1, 1) + value
+            sender.raw.sendall(struct.pack(">BBL", 4, 0, len(pdv)) + pdv)
+            time.sleep(0.2)
+            if gateway.receiver.open_associations == 0:
+                break
+        else:
+            pytest.fail("256 bytes in 0.2 s went on to the end")
+    except OSError:
+        pass
+    assert eventually(lambda: gateway.receiver.open_associations == 0)
+    assert eventually(lambda: gateway.files() == [])
+    assert serves(gateway)
+
+
+def test_an_association_that_says_nothing_is_closed(start: Start) -> None:
+    gateway = start(idle_timeout=0.5)
+    Modality(gateway)
+    assert eventually(lambda: gateway.receiver.open_associations == 0)
+    assert serves(gateway)
+
+
+def test_attack_an_association_that_is_agreed_and_left_half_open_is_closed(start: Start) -> None:
+    """No byte and no end comes: the peer's machine is gone. Of the kernel's own means each connection has both."""
+    gateway = start(idle_timeout=0.5, dimse_timeout=7)
+    sender = Modality(gateway)
+    (association,) = gateway.receiver._snapshot()
+    wrapped = association.dul.socket
+    assert wrapped is not None
+    assert wrapped.socket is not None
+    options = [
+        wrapped.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        wrapped.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+        wrapped.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+    ]
+    assert options == [1, 30, 7000]
+    assert eventually(lambda: gateway.receiver.open_associations == 0)
+    assert eventually(lambda: not sender.association.is_established)
+
+
+def test_port_checks_by_the_hundred_leave_no_memory_and_no_handle(gateway: Gateway) -> None:
+    def checked(times: int) -> tuple[int, int]:
+        for _ in range(times):
+            socket.create_connection(("127.0.0.1", gateway.port), 10).close()
+        assert eventually(lambda: not gateway.receiver.connections_waiting)
+        return psutil.Process().memory_info().rss, psutil.Process().num_fds()
+
+    before, handles = checked(100)
+    after, handles_after = checked(500)
+    assert after - before < 4 * 1024**2
+    assert handles_after - handles < 8
 
 
 def test_a_sender_that_vanishes_within_a_data_set_leaves_nothing(gateway: Gateway) -> None:
