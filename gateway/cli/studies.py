@@ -1,7 +1,7 @@
 """`scanwarden status`, `study` and `retry`: how the service is, what became of a study, and another try."""
 
 import json
-import socket
+import os
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from config import Settings
+    from gateway.web.readiness import Check
     from storage.audit.spool import SpoolState
     from storage.overview import Overview, StudyDetail
 
@@ -38,7 +39,7 @@ def status(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Only ask whether the port is open and every role is alive; ends with 1 when not."
+            "--check", help="Only ask what `/readyz` asks and whether every role is heard; ends with 1 when not."
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -67,12 +68,18 @@ def status(
             for revision, analysis in recent_studies(session)
         ]
         covered = _coverage(settings, session)
+    checks = _readiness(settings)
     if as_json:
+        told = {each.name: {"ok": each.ok, "text": each.text} for each in checks}
         typer.echo(
-            json.dumps(_numbers(seen) | {"verification": covered, "collectors": spooled, "newest": newest}, indent=2)
+            json.dumps(
+                _numbers(seen) | {"checks": told, "verification": covered, "collectors": spooled, "newest": newest},
+                indent=2,
+            )
         )
         return
     _print_overview(seen)
+    _print_checks(checks)
     for each in spooled:
         answers.print(f"collector {_spool_words(each)}", highlight=False, soft_wrap=True)
     if covered is not None:
@@ -171,22 +178,41 @@ def _spool_words(facts: dict[str, Any]) -> str:
 
 def _check(settings: "Settings") -> None:
     """For a health check: not C-ECHO, which an allow-list may rightly refuse to this machine."""
-    from storage.overview import overview
+    from storage.processes import processes
 
     with existing_database(settings, None) as database, database.reading() as session:
-        silent = [p.role for p in overview(session).processes if _age(p.beat_at) > _SILENT_AFTER]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.dicom.host, settings.dicom.host)  # noqa: S104
-    try:
-        socket.create_connection((host, settings.dicom.port), timeout=5).close()
-    except OSError as fault:
-        answers.print(f"[bold red]no answer[/] on {host}:{settings.dicom.port}: {fault.strerror}", highlight=False)
-        raise typer.Exit(EXIT_UNHEALTHY) from None
+        silent = [each.role for each in processes(session) if _age(each.beat_at) > _SILENT_AFTER]
+    checks = _readiness(settings)
     if silent:
         answers.print(f"[bold red]silent[/]: {', '.join(sorted(silent))}; see the service's log", highlight=False)
+    if silent or not all(each.ok for each in checks):
+        _print_checks(checks)
         raise typer.Exit(EXIT_UNHEALTHY)
     answers.print(
-        f"[green]ok[/]: the DICOM port {settings.dicom.port} is open and every role is heard", highlight=False
+        f"[green]ok[/]: the DICOM port {settings.dicom.port} is served and every role is heard", highlight=False
     )
+
+
+def _readiness(settings: "Settings") -> "list[Check]":
+    """What `/readyz` looks at, as whoever types this may see it."""
+    from gateway.web.readiness import Readiness, impatient
+    from storage import open_database, open_store
+
+    with open_database(impatient(settings)) as database:
+        # A look of somebody who may only read says nothing of what the service may write.
+        unwritable = database.is_sqlite and not os.access(database.url.database or "", os.W_OK)
+        with closing(
+            Readiness(settings, database, open_store(settings), without={"ledger"} if unwritable else ())
+        ) as readiness:
+            return readiness.look()
+
+
+def _print_checks(checks: "list[Check]") -> None:
+    failed = [each for each in checks if not each.ok]
+    if not failed:
+        answers.print("[green]ready[/]: database, ledger, disk, DICOM port and analysis", highlight=False)
+    for each in failed:
+        answers.print(f"[bold red]not ready[/] {each.name}: {each.text}", highlight=False, soft_wrap=True)
 
 
 def _numbers(seen: "Overview") -> dict[str, Any]:

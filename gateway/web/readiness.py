@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotInTime
 from contextlib import suppress
@@ -42,8 +42,10 @@ class Check:
 class Readiness:
     """Looks at everything at once, each check with a time limit; a check that hangs is not begun a second time."""
 
-    def __init__(self, settings: Settings, database: Database, store: InstanceStore) -> None:
-        """`database`: one of its own with a short patience, so that a hanging one is told in time."""
+    def __init__(
+        self, settings: Settings, database: Database, store: InstanceStore, *, without: Collection[str] = ()
+    ) -> None:
+        """`database`: one of its own (`impatient`), so that a hanging one is told in time; `without`: what to leave."""
         self._settings, self._database, self._store = settings, database, store
         self._checks: dict[str, Callable[[], str]] = {
             "database": self._schema,
@@ -52,6 +54,7 @@ class Readiness:
             "dicom_port": self._dicom_port,
             "analyse_role": self._analyse_role,
         }
+        self._checks = {name: check for name, check in self._checks.items() if name not in without}
         self._pool = ThreadPoolExecutor(max_workers=len(self._checks), thread_name_prefix="readiness")
         self._running: dict[str, Future[str]] = {}
         self._lock = Lock()
@@ -143,6 +146,7 @@ class _Undone(Exception):
     """Takes a transaction back."""
 
 
-def in_words(checks: Sequence[Check]) -> list[str]:
-    """What is wrong, a line each."""
-    return [f"{check.name}: {check.text}" for check in checks if not check.ok]
+def impatient(settings: Settings) -> Settings:
+    """Settings for the database of a check: it waits for no writer longer than a check may take."""
+    patience = min(settings.database.busy_timeout, settings.web.check_timeout)
+    return settings.model_copy(update={"database": settings.database.model_copy(update={"busy_timeout": patience})})

@@ -13,10 +13,11 @@ import structlog
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from config.settings import Settings, Web
+from config.settings import Web
 from gateway.app import App, CannotStart
 from gateway.dicom.tls import TlsFault, common_name, server_context
 from gateway.web.app import Draining, WebApp, create_app
+from gateway.web.readiness import impatient
 from storage import open_database
 
 log = structlog.get_logger(__name__)
@@ -79,7 +80,7 @@ def serve(app: App) -> None:
     signal.signal(signal.SIGUSR1, drain)
     # Probes have a patience of their own: a database that hangs must be told in seconds.
     with (
-        open_database(_impatient(app.settings)) as database,
+        open_database(impatient(app.settings)) as database,
         closing(WebApp(app, database, draining)) as parts,
         listening(web) as listener,
     ):
@@ -126,8 +127,3 @@ def listening(web: Web) -> socket.socket:
         ) from fault
     log.info("answering HTTP", host=web.host, port=web.port, tls=web.tls is not None, stow=web.stow)
     return listener
-
-
-def _impatient(settings: Settings) -> Settings:
-    patience = min(settings.database.busy_timeout, settings.web.check_timeout)
-    return settings.model_copy(update={"database": settings.database.model_copy(update={"busy_timeout": patience})})

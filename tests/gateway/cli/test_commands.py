@@ -69,13 +69,22 @@ def test_serve_refuses_a_role_that_does_not_exist(run: Run) -> None:
 def test_status_of_a_gateway_that_received_nothing(run: Run, config: Path) -> None:
     facts = json.loads(run("status", "-c", str(config), "--json").stdout)
     assert (facts["studies"], facts["instances"], facts["newest"], facts["ledger_records"]) == (0, {}, [], 1)
-    assert "ledger" in run("status", "-c", str(config)).stdout
+    assert {name: check["ok"] for name, check in facts["checks"].items()} == {
+        "database": True,
+        "ledger": True,
+        "disk": True,
+        "dicom_port": False,
+        "analyse_role": False,
+    }
+    shown = run("status", "-c", str(config)).stdout
+    assert "ledger" in shown
+    assert "not ready analyse_role" in shown
 
 
 def test_the_health_check_fails_while_nobody_listens(run: Run, config: Path) -> None:
     result = run("status", "--check", "-c", str(config))
     assert result.exit_code == 1
-    assert "no answer" in result.stdout
+    assert "not ready dicom_port: no process receives" in result.stdout
 
 
 def test_an_unknown_study_is_a_fault_and_not_an_empty_answer(run: Run, config: Path) -> None:
