@@ -8,7 +8,11 @@ from urllib.parse import urlsplit
 
 
 class NotDelivered(Exception):
-    """The receiver did not confirm an alert; it is sent again."""
+    """The receiver did not confirm an alert; it is sent again. `status`: its answer, where it gave one."""
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class Webhook:
@@ -33,7 +37,7 @@ class Webhook:
         finally:
             connection.close()
         if not 200 <= answer.status < 300:
-            raise NotDelivered(f"{self._host} answered {answer.status}")
+            raise NotDelivered(f"{self._host} answered {answer.status}", answer.status)
 
     def _connection(self) -> HTTPConnection:
         if self._context is not None:

@@ -11,6 +11,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from gateway.alerts import alert_sender
 from gateway.app import App
 from gateway.audit.exporter import Exporter
+from gateway.notices import notifiers
 from gateway.pipeline.dispatch import DeliverySweep
 from gateway.pipeline.keeping import LedgerKeeping
 from gateway.pipeline.queues import WorkQueues
@@ -75,6 +76,8 @@ class Timetable:
         alerts = alert_sender(settings, self._app.database, lambda: self.holds and not stop.is_set())
         if alerts is not None:
             self._every(settings.alerts.interval, alerts)
+        for notifier in notifiers(self._app, lambda: self.holds and not stop.is_set()):
+            self._every(settings.notification.interval, notifier)
         exporter = Exporter(settings, self._app.database, lambda: self.holds)
         self._scheduler.start()
         exporter.start()
