@@ -66,12 +66,12 @@ class Receiver:
     count: Callable[[], int]
     pid: int | None = None
 
-    def memory(self) -> int:
-        """Resident bytes of all its processes."""
+    def memory(self) -> tuple[int, int]:
+        """Resident bytes of the processes that receive, and of the one that started them."""
         if self.pid is None:
-            return 0
-        whole = psutil.Process(self.pid)
-        return sum(_resident(each) for each in (whole, *whole.children(recursive=True)))
+            return 0, 0
+        first = psutil.Process(self.pid)
+        return sum(_resident(each) for each in first.children(recursive=True)), _resident(first)
 
 
 def certificates(folder: Path) -> Certificates:

@@ -37,9 +37,11 @@ def soak(folder: Path, *, associations: int, instances: int) -> Iterator[dict[st
         begun = time.monotonic()
         for sender in senders:
             sender.start()
-        memory = []
+        memory, supervisor = [], 0.0
         while any(sender.is_alive() for sender in senders):
-            memory.append(receiver.memory() / 1e6)
+            receiving, supervising = receiver.memory()
+            memory.append(receiving / 1e6)
+            supervisor = max(supervisor, supervising / 1e6)
             time.sleep(EVERY)
         seconds = time.monotonic() - begun
         held = receiver.count()
@@ -52,7 +54,8 @@ def soak(folder: Path, *, associations: int, instances: int) -> Iterator[dict[st
         yield _row(f"{case}: {name} of the response", 1000 * percentile(responses, share), "ms")
     # A quarter of the way everything is warm; what grows after that would grow for ever.
     warm, late = memory[len(memory) // 4 : len(memory) // 2], memory[-max(1, len(memory) // 4) :]
-    yield _row(f"{case}: memory of all processes at its peak, RSS", max(memory), "MB", MEMORY_TARGET)
+    yield _row(f"{case}: memory of the receivers at its peak, RSS", max(memory), "MB", MEMORY_TARGET)
+    yield _row(f"{case}: the supervisor beside them", supervisor, "MB")
     yield _row(f"{case}: growth from the second quarter to the last", max(late) - max(warm or late), "MB")
     errors = _row(f"{case}: errors", float(len(faults)), "errors", 0.0)
     if faults or held != stored:
