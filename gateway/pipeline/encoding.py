@@ -6,6 +6,7 @@ import structlog
 
 from config.settings import Destination
 from gateway.app import App, CannotStart
+from gateway.decoding import DecodingProcess
 from gateway.metrics import Stage, stage_took
 from gateway.pipeline.points import Point, reached
 from gateway.results import (
@@ -34,9 +35,10 @@ DEFAULT_PROFILE: str = Destination.model_fields["profile"].default
 class Encoder:
     """Makes evidence objects; their UIDs are derived, so making them again changes nothing (promise 2)."""
 
-    def __init__(self, app: App) -> None:
-        """Raises CannotStart when the key for our own objects is not fit for it."""
+    def __init__(self, app: App, decoding: DecodingProcess) -> None:
+        """`decoding` is for the key slices of pictures. Raises CannotStart when our key is not fit for our objects."""
         self._app = app
+        self._decoding = decoding
         ours = app.settings.signatures.ours
         try:
             self._signer = load_signer(ours.certificate, ours.private_key) if ours is not None else None
@@ -77,8 +79,15 @@ class Encoder:
                 predecessor=predecessors.get(EvidenceKind.SR),
                 predecessors=predecessors,
             )
-            with self._app.store.draft("evidence", revision_id) as draft:
-                made = build_evidence(analysis, context, profile_named(name, own), draft.folder, signer=self._signer)
+            with self._app.store.draft("evidence", revision_id) as draft, self._decoding.study():
+                made = build_evidence(
+                    analysis,
+                    context,
+                    profile_named(name, own),
+                    draft.folder,
+                    signer=self._signer,
+                    decode=self._decoding.frames,
+                )
                 folder = draft.keep()
             folders.append(folder)
             objects += [_kept(self._app.store, name, folder, each) for each in made]

@@ -33,7 +33,7 @@ _ACTOR = "scanwarden:analyse"
 
 def register_revisions(worker: Worker, app: App, analyst: Analyst) -> None:
     """Let `worker` run the workflow of a revision."""
-    encoder, courier = Encoder(app), Courier(app)
+    encoder, courier = Encoder(app, analyst.decoding), Courier(app)
 
     def revision(revision_id: int, run: int, priority: str) -> None:
         try:

@@ -23,6 +23,7 @@ from inference.findings import StudyAnalysis
 
 if TYPE_CHECKING:
     from gateway.results.signing import Signer
+    from inference.decoding import Decode
 
 __all__ = [
     "MANUFACTURER",
@@ -50,11 +51,13 @@ def build_evidence(
     folder: Path,
     *,
     signer: "Signer | None" = None,
+    decode: "Decode | None" = None,
 ) -> list[EvidenceFile]:
-    """Write the evidence objects of one analysis into `folder`: SEGs first, the SR last.
+    """Write the evidence objects of one analysis into `folder`, in the order of `EvidenceKind`.
 
     The same arguments give the same files, byte for byte, so a repeat after a crash changes nothing. Source headers
-    are read without their pixels; what had to be corrected in our objects is in `EvidenceFile.observations`.
+    are read without their pixels; what had to be corrected in our objects is in `EvidenceFile.observations`. The key
+    slices of pictures are decoded by `decode` (in this process unless given); one that cannot be costs its picture.
 
     With a `signer` (`gateway.results.signing.load_signer`) each object carries its digital signature.
 
@@ -62,4 +65,4 @@ def build_evidence(
     """
     from gateway.results.build import build  # highdicom takes a second to load: only where objects are made
 
-    return build(analysis, context, profile, folder, signer)
+    return build(analysis, context, profile, folder, signer, *([decode] if decode is not None else []))

@@ -19,6 +19,7 @@ from gateway.results.segmentation import label_maps, segmentations
 from gateway.results.signing import Signer
 from gateway.results.sources import read_sources
 from gateway.results.summary import summary
+from inference.decoding import Decode, decode
 from inference.findings import StudyAnalysis
 
 _MAKERS: Mapping[EvidenceKind, Callable[[Material], list[Dataset]]] = MappingProxyType(
@@ -36,10 +37,15 @@ _MAKERS: Mapping[EvidenceKind, Callable[[Material], list[Dataset]]] = MappingPro
 
 
 def build(
-    analysis: StudyAnalysis, context: RevisionContext, profile: Profile, folder: Path, signer: Signer | None = None
+    analysis: StudyAnalysis,
+    context: RevisionContext,
+    profile: Profile,
+    folder: Path,
+    signer: Signer | None = None,
+    decode: Decode = decode,
 ) -> list[EvidenceFile]:
     """See `gateway.results.build_evidence`."""
-    material = Material(analysis, read_sources(context), context, profile)
+    material = Material(analysis, read_sources(context), context, profile, decode)
     for kind in EvidenceKind:
         if kind in profile.objects:
             material.made[kind] = _MAKERS[kind](material)

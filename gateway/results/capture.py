@@ -27,7 +27,7 @@ def captures(material: Material) -> list[Dataset]:
     made: list[Dataset] = []
     if material.profile.summary:
         made.append(_object(material, _words(material), 1, None, None))
-    images = pixels_of(material.flagged)
+    images = pixels_of(material.flagged, material.decode)
     for at, key in enumerate(material.flagged):
         image = images[at]
         if isinstance(image, NoPicture):

@@ -14,7 +14,7 @@ from pydicom.uid import UID
 
 from gateway.results.outlines import Outline, outlines
 from gateway.results.sources import Plane, SourceInstance, Sources
-from inference.decoding import decode, refuse_unreadable
+from inference.decoding import Decode, refuse_unreadable
 from inference.errors import InferenceError
 from inference.findings import Finding, SeriesAnalysis, StudyAnalysis
 from inference.instances import read_instance
@@ -156,7 +156,7 @@ class NoPicture(Exception):
     """A source image that was analysed cannot be decoded any more; the message says why."""
 
 
-def pixels_of(keys: Sequence[KeySlice]) -> dict[int, NDArray[np.float32] | NoPicture]:
+def pixels_of(keys: Sequence[KeySlice], decode: Decode) -> dict[int, NDArray[np.float32] | NoPicture]:
     """The images of key slices in rescaled units, brighter is more, by their place in `keys`; a file is read once."""
     wanted: dict[Path, dict[int, list[int]]] = {}
     for at, key in enumerate(keys):
@@ -166,10 +166,8 @@ def pixels_of(keys: Sequence[KeySlice]) -> dict[int, NDArray[np.float32] | NoPic
         try:
             instance = read_instance(file)
             refuse_unreadable(instance, _MOST_VOXELS)
-            for index, image in enumerate(decode(instance)):
+            for index, image in enumerate(decode(instance)):  # to its end: a decoder that is left is started anew
                 found.update((at, image) for at in frames.get(index, ()))
-                if index >= max(frames):
-                    break
         except (InferenceError, OSError) as fault:
             found.update((at, NoPicture(str(fault))) for places in frames.values() for at in places if at not in found)
     return found

@@ -11,6 +11,7 @@ from gateway.results.identity import Identity
 from gateway.results.keyslices import KeySlice, key_slices
 from gateway.results.profiles import Profile
 from gateway.results.sources import Sources
+from inference.decoding import Decode, decode
 from inference.findings import Finding, SeriesAnalysis, StudyAnalysis
 
 
@@ -31,6 +32,7 @@ class Material:
     sources: Sources
     context: RevisionContext
     profile: Profile
+    decode: Decode = decode
     made: dict[EvidenceKind, list[Dataset]] = field(default_factory=dict)
     volumes: list[DrawnVolume] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

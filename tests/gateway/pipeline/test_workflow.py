@@ -132,7 +132,7 @@ def test_a_step_that_is_repeated_changes_nothing(app: App, analyst: Analyst, arc
         revision = session.scalars(select(Revision.id)).one()
     steps: list[Callable[[], object]] = [
         lambda: analyst.analyse(revision),
-        lambda: Encoder(app).encode(revision),
+        lambda: Encoder(app, analyst.decoding).encode(revision),
         lambda: Courier(app).plan(revision),
         lambda: Courier(app).attempt(revision, "archive"),
     ]

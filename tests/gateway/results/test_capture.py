@@ -1,6 +1,6 @@
 """Pictures for a PACS that shows nothing else: the flag is plain, the patient is not named, nothing is made up."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from gateway.decoding import DecodingProcess
 from gateway.results import EvidenceKind, build_evidence
 from gateway.results.keyslices import Appearance, grey
 from gateway.results.outlines import MAX_POINTS, outlines
 from gateway.results.profiles import LEGACY, WEASIS, Profile
+from inference.errors import UndecodablePixelData
 from inference.findings import FindingClass, StudyAnalysis, Verdict
+from inference.instances import Instance
 from tests.gateway.results.phantoms import (
     Geometry,
     Phantom,
@@ -126,6 +129,29 @@ def test_a_source_that_cannot_be_decoded_any_more_costs_its_picture_and_the_repo
     made = build_evidence(analysis, phantom.context(), SR_TOO, tmp_path / "out")
     assert [file.kind for file in made] == [EvidenceKind.SC, EvidenceKind.SC, EvidenceKind.SR]
     assert b"There is no picture of series 3, image 3" in made[-1].path.read_bytes()
+
+
+def test_a_decoder_in_a_process_of_its_own_makes_the_same_pictures_and_lives_on(tmp_path: Path) -> None:
+    enhanced = write_phantom(tmp_path / "in", Geometry("enhanced", is_enhanced=True))
+    analysis, context = analysis_of(enhanced), enhanced.context()
+    here = build_evidence(analysis, context, PICTURES, tmp_path / "here")
+    with DecodingProcess(memory_limit=4 * 1024**3, timeout=60) as process, process.study():
+        first = build_evidence(analysis, context, PICTURES, tmp_path / "first", decode=process.frames)
+        pid = process.pid
+        second = build_evidence(analysis, context, PICTURES, tmp_path / "second", decode=process.frames)
+        assert process.pid == pid, "a decoder that is left in the middle is ended"
+    for made in (first, second):
+        assert [file.path.read_bytes() for file in made] == [file.path.read_bytes() for file in here]
+
+
+def test_a_decoder_that_dies_costs_its_picture(tmp_path: Path) -> None:
+    def dying(instance: Instance) -> Iterator[NDArray[np.float32]]:
+        raise UndecodablePixelData(f"{instance.name}: its decoder crashed")
+
+    phantom = write_phantom(tmp_path / "in")
+    made = build_evidence(analysis_of(phantom), phantom.context(), SR_TOO, tmp_path / "out", decode=dying)
+    assert [file.kind for file in made] == [EvidenceKind.SC, EvidenceKind.SR]
+    assert b"its decoder crashed" in made[-1].path.read_bytes()
 
 
 def test_images_without_a_geometry_are_pictured_all_the_same(tmp_path: Path) -> None:
