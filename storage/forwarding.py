@@ -59,13 +59,13 @@ def cursor_positions(session: Session) -> dict[str, int]:
     return {each.destination: each.instance_id for each in session.scalars(select(ForwardCursor))}
 
 
-def queue_new(session: Session, wanted: Wanted, *, now: datetime | None = None) -> int:
-    """Queue what has come in since the last time; says how many. Our own evidence objects are never passed on."""
+def queue_new(session: Session, wanted: Wanted, *, now: datetime | None = None) -> None:
+    """Queue what has come in since the last time. Our own evidence objects are never passed on."""
     moment = now or datetime.now(UTC)
     cursor = session.get_one(ForwardCursor, wanted.destination)
     newest = session.scalar(select(func.max(Instance.id))) or 0
     if newest <= cursor.instance_id:
-        return 0
+        return
     disputed = Instance.state.in_((InstanceState.CONTESTED, InstanceState.QUARANTINED))
     waiting, held = literal(ForwardState.WAITING, Forward.state.type), literal(ForwardState.HELD, Forward.state.type)
     at = literal(moment, Forward.queued_at.type)
@@ -82,9 +82,8 @@ def queue_new(session: Session, wanted: Wanted, *, now: datetime | None = None) 
     if wanted.not_from is not None:
         chosen = chosen.where(Instance.source_ae != wanted.not_from)
     columns = ["destination", "instance_id", "state", "attempts", "queued_at", "next_at"]
-    queued = session.execute(insert(Forward).from_select(columns, chosen.order_by(Instance.id)))
+    session.execute(insert(Forward).from_select(columns, chosen.order_by(Instance.id)))
     cursor.instance_id = newest
-    return int(getattr(queued, "rowcount", 0))
 
 
 def anything_decided(session: Session) -> bool:

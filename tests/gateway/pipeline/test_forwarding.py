@@ -33,6 +33,12 @@ Router = Callable[..., App]
 
 
 @pytest.fixture
+def url() -> None:
+    """SQLite alone: tests/storage/test_forwarding.py holds the queue on both databases."""
+    return
+
+
+@pytest.fixture
 def router(configure: Callable[..., Settings]) -> Iterator[Router]:
     """`router(archive, other, forwarding={…})`: a gateway that passes on to these archives."""
     opened: list[App] = []
