@@ -34,7 +34,7 @@ Router = Callable[..., App]
 
 @pytest.fixture
 def url() -> None:
-    """SQLite alone: tests/storage/test_forwarding.py holds the queue on both databases."""
+    """SQLite alone: tests/storage/test_outgoing.py holds the queue on both databases."""
     return
 
 
