@@ -43,7 +43,10 @@ WORKDIR /var/lib/scanwarden
 # /etc/scanwarden holds the configuration; name it with SCANWARDEN_CONFIG=/etc/scanwarden/scanwarden.yaml. Without it the
 # defaults are in effect, and they let nobody but the container itself send.
 VOLUME ["/var/lib/scanwarden", "/etc/scanwarden"]
-EXPOSE 11112
+# 11112: DICOM. 8080: health, metrics and STOW-RS, which listen on the container's own loopback until `web.host` and a
+# login are set (docs/operation.md).
+EXPOSE 11112 8080
+# The supervisor lets every role finish what it holds, 35 s at most: docker stop --time 45.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["scanwarden", "status", "--check"]
 ENTRYPOINT ["scanwarden"]

@@ -40,7 +40,9 @@ def test_imports_only_point_down(room: str) -> None:
     assert not upward, "\n".join(upward)
 
 
-@pytest.mark.parametrize("module", ["gateway.dicom.receiver", "gateway.dicom.scp", "gateway.dicom.scu", "storage"])
+@pytest.mark.parametrize(
+    "module", ["gateway.dicom.receiver", "gateway.dicom.scp", "gateway.dicom.scu", "gateway.web.stow", "storage"]
+)
 def test_receiving_and_storing_load_no_network_and_no_decoder(module: str) -> None:
     """A decoder or a network that crashes must not be able to take a receiver down: it is not even loaded there."""
     # Not gdcm: pydicom imports every decoder that is installed, whoever asks; none is called where none decodes.
@@ -54,5 +56,12 @@ def test_inference_knows_no_database_and_no_network() -> None:
     code = (
         "import sys, inference.analysis; print([m for m in ('sqlalchemy', 'pynetdicom', 'dbos') if m in sys.modules])"
     )
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["gateway.dicom.receiver", "gateway.processes", "gateway.cli"])
+def test_only_the_web_role_loads_a_web_framework(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in ('fastapi', 'starlette', 'uvicorn') if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"

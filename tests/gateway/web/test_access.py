@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from config import Settings
-from config.check import Report, check
+from config.check import check
+from config.faults import Report
 from gateway.app import CannotStart, build
 from gateway.web import server
 from storage import AuditEventType

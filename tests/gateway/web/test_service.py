@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydicom import dcmread
 from pynetdicom.dimse_primitives import C_STORE
@@ -15,6 +15,7 @@ from config.settings import Role
 from gateway.metrics import Stage
 from tests.faults.harness import Archive, Gateway, listens, settled, wait_for
 from tests.faults.modality import make_study, send
+from tests.gateway.dicom.conftest import Gateway as Receiving
 from tests.gateway.dicom.conftest import Modality, mr_image
 from tests.gateway.web.conftest import multipart, part10
 from tests.gateway.web.test_metrics import samples
@@ -77,8 +78,8 @@ def test_the_service_says_nothing_of_a_patient_and_drains_in_order(tmp_path: Pat
             processes = {name for name in page if name.startswith("scanwarden_process_resident_bytes")}
             assert len(processes) > len(Role)  # several of them may receive; the supervisor is one more
 
-            sender, image = Modality(gateway), mr_image(**PATIENT)  # type: ignore[arg-type] - it asks for a port
-            *parts, last = sender.parts(image)
+            sender, late = Modality(cast(Receiving, gateway)), mr_image(**PATIENT)  # it asks for a port
+            *parts, last = sender.parts(late)
             for part in parts:
                 sender.association.dul.send_pdu(part)
             wait_for(lambda: any((gateway.settings.store.root / "incoming").iterdir()), 10, "a transfer is open")
@@ -101,10 +102,10 @@ def test_the_service_says_nothing_of_a_patient_and_drains_in_order(tmp_path: Pat
             gateway.kill()
         with gateway.app() as app:
             ledger = "".join(f"{record}" for record in app.ledger.list(limit=None))
-        assert str(image.SOPInstanceUID) in ledger
+        assert str(late.SOPInstanceUID) in ledger
         for what, text in (("log", gateway.log()), ("ledger", ledger), ("answers", "".join(shown))):
             assert [trace for trace in TRACES if trace in text] == [], what
-        assert str(image.SOPInstanceUID) in gateway.log()  # it was at its most talkative
+        assert str(late.SOPInstanceUID) in gateway.log()  # it was at its most talkative
 
 
 def misbehave(port: int) -> list[str]:
