@@ -62,12 +62,17 @@ class Receiver:
         quiet_pynetdicom()
         dicom = self._dicom = settings.dicom
         self._trail = Trail(Ledger(database))
-        self._service = StorageService(
-            dicom, database, store, self._trail, patience=max(settings.database.busy_timeout, 1.0)
-        )
         run = store.root / "run"  # where the acceptors of a machine meet
         self._places = Places(run, most=3 * dicom.max_associations)
         self._memory = MemoryWatermark(dicom.memory_watermark, self._places)
+        self._service = StorageService(
+            dicom,
+            database,
+            store,
+            self._trail,
+            patience=max(settings.database.busy_timeout, 1.0),
+            short_of_memory=self._memory,
+        )
         self._congestion = Congestion(store, database, settings.queues, memory=self._memory)
         self._failures = Failures(
             run,

@@ -106,6 +106,13 @@ class StoreUnavailable(RefusedInstance):
     reason = "store_unavailable"
 
 
+class MemoryShort(RefusedInstance):
+    """The receivers take more memory than `dicom.memory_watermark`; A700 is the disk's, so that a sender can tell."""
+
+    dicom_status = 0xA701
+    reason = "memory_watermark"
+
+
 class HandlerFailed(RefusedInstance):
     """A fault of ours, kept from taking the association down."""
 

@@ -6,6 +6,7 @@ event are durable before the answer is success (promise 1). Nothing in here lets
 
 import mmap
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, suppress
 
 import structlog
@@ -21,6 +22,7 @@ from gateway.dicom.refusals import (
     DataSetMalformed,
     HandlerFailed,
     InstanceTooLarge,
+    MemoryShort,
     RefusedInstance,
     StoreUnavailable,
 )
@@ -53,13 +55,16 @@ HEAD_BYTES = 32 * 1024  # of a data set, kept in memory: the header of most imag
 class DataSetFile:
     """A data set on its way into the store, after the Part 10 header that we write (PS3.10 7.1)."""
 
-    def __init__(self, store: InstanceStore, command: StoreCommand, limit: int) -> None:
+    def __init__(self, store: InstanceStore, command: StoreCommand, limit: int, *, no_memory: bool = False) -> None:
         self.fault: RefusedInstance | None = None
         self._limit = limit
         self._left = limit
         self._head = b""
         self._entered: AbstractContextManager[Upload] | None = None
         self._upload: Upload | None = None
+        if no_memory:
+            self.fault = MemoryShort("no memory to receive this; send again later")
+            return
         try:
             check_command(command)
             self._entered = store.incoming()
@@ -123,9 +128,17 @@ class StorageService:
     """What the associations of one receiving process do with their requests."""
 
     def __init__(
-        self, dicom: Dicom, database: Database, store: InstanceStore, trail: Trail, *, patience: float
+        self,
+        dicom: Dicom,
+        database: Database,
+        store: InstanceStore,
+        trail: Trail,
+        *,
+        patience: float,
+        short_of_memory: Callable[[], bool] = lambda: False,
     ) -> None:
         """`patience`: seconds that one instance waits for its turn to be indexed."""
+        self._short_of_memory = short_of_memory
         self._limit = dicom.max_instance_bytes
         self._store = store
         self._trail = trail
@@ -133,7 +146,7 @@ class StorageService:
 
     def open(self, command: StoreCommand) -> Sink:
         """A file for the data set that begins to arrive."""
-        return DataSetFile(self._store, command, self._limit)
+        return DataSetFile(self._store, command, self._limit, no_memory=self._short_of_memory())
 
     def store(self, ticket: Admitted, command: StoreCommand, sink: Sink | None) -> Answer:
         """Keep a data set, or say why not."""
@@ -220,6 +233,12 @@ class StorageService:
             address=caller.address,
             **details,
         )
+        if isinstance(refusal, StoreUnavailable | MemoryShort) and not isinstance(fault, DatabaseUnavailable):
+            # Written once a minute and counted: a sender that tries again and again must not use up the reserve that
+            # is kept for the ledger
+            reason, title = refusal.reason, caller.calling_ae_title
+            self._trail.meeting(AuditEventType.INSTANCE_REFUSED, title, caller.address, reason, details)
+            return
         event = AuditEvent(
             AuditEventType.INSTANCE_REFUSED,
             peer_actor(printable(caller.calling_ae_title), caller.address),

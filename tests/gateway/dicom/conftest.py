@@ -4,7 +4,7 @@ import json
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -106,11 +106,12 @@ def start(tmp_path: Path, empty_database: Path) -> Iterator[Start]:
     """Opens gateways, `start(max_associations=2)` with settings of the section `dicom`; all are drained at the end."""
     running: list[Gateway] = []
 
-    def open_port(**dicom: Any) -> Gateway:
+    def open_port(store_settings: Mapping[str, Any] | None = None, **dicom: Any) -> Gateway:
         settings = Settings.model_validate(
             {
                 "dicom": {"host": "127.0.0.1", "port": free_port(), **dicom},
-                "store": {"root": tmp_path / f"var{len(running)}", "high_watermark": 1.0, "low_watermark": 1.0},
+                "store": {"root": tmp_path / f"var{len(running)}", "high_watermark": 1.0, "low_watermark": 1.0}
+                | dict(store_settings or {}),
                 "database": {"busy_timeout": 1},
             }
         )

@@ -3,16 +3,18 @@
 import json
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from errno import EIO, ENOSPC
 from pathlib import Path
 
 import pytest
 
-from gateway.dicom.congestion import Congestion
-from storage import AuditEventType, InstanceStore, Ledger, StoreFull, Upload
+from gateway.dicom.congestion import Congestion, MemoryWatermark
+from gateway.dicom.places import Places
+from storage import AuditEvent, AuditEventType, InstanceStore, Ledger, StoreFull, Upload
 from storage.tables import RevisionState
-from tests.gateway.dicom.conftest import Gateway, Modality, Start, mr_image
+from tests.gateway.dicom.conftest import Gateway, Modality, Start, eventually, mr_image
 
 
 def test_a_disk_that_fills_up_within_a_data_set(
@@ -115,6 +117,78 @@ def test_a_crowded_queue_refuses_new_associations_until_it_has_emptied(start: St
         return congestion()
 
     assert [waiting(n) is None for n in (0, 2, 3, 2, 1, 2, 4)] == [True, True, False, False, True, True, False]
+
+
+def test_memory_above_its_watermark_refuses_until_there_is_room_again(tmp_path: Path) -> None:
+    now, taken = 0.0, 0
+    with closing(Places(tmp_path, most=8)) as places:
+        memory = MemoryWatermark(1000, places, measure=lambda: taken, clock=lambda: now)
+
+        def short(size: int) -> bool:
+            nonlocal now, taken
+            now, taken = now + 10, size
+            return memory()
+
+        assert [short(size) for size in (500, 999, 1000, 950, 901, 899, 950, 1001)] == [
+            False, False, True, True, True, False, False, True,
+        ]  # fmt: skip
+
+
+def test_without_memory_associations_and_instances_are_refused_for_now(
+    gateway: Gateway, modality: Modality, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.receiver._memory, "_measure", lambda: 1 << 40)
+        assert eventually(lambda: gateway.receiver._memory())
+        for _ in range(5):
+            assert modality.store(mr_image()) == (0xA701, "no memory to receive this; send again later")
+        with pytest.raises(AssertionError):
+            Modality(gateway)
+        assert gateway.refused_associations()[0]["reason"] == "watermark"
+    assert eventually(lambda: not gateway.receiver._memory())
+    assert modality.store(mr_image())[0] == 0
+    Modality(gateway).close()
+    assert len(gateway.events(AuditEventType.INSTANCE_REFUSED)) == 1  # and a count, a minute later
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 12 MiB where the first gateway's store lies."""
+    root = tmp_path / "var0"
+    root.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(root)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield root
+    subprocess.run(["umount", "--lazy", str(root)], check=True)
+
+
+def test_on_a_full_disk_the_ledger_is_still_written_and_room_is_used_without_a_restart(
+    start: Start, small_disk: Path
+) -> None:
+    """A real file system that fills up: the reserve is the ledger's, whatever keeps sending."""
+    gateway = start(store_settings={"reserve_bytes": 4 * 1024**2})
+    sender = Modality(gateway)
+    large = {"Rows": 512, "Columns": 512, "PixelData": bytes(512 * 1024)}
+    answers = [sender.store(mr_image(**large))[0] for _ in range(60)]
+    stored = answers.index(0xA700)
+    assert stored >= 5
+    assert set(answers[stored:]) == {0xA700}
+    assert len(gateway.events(AuditEventType.INSTANCE_STORED)) == stored
+    assert len(gateway.events(AuditEventType.INSTANCE_REFUSED)) == 1
+    ledger = Ledger(gateway.database)
+    for number in range(200):  # the reserve is real
+        ledger.record(AuditEvent(AuditEventType.APPLICATION_STARTED, "test", details={"number": number}))
+    assert ledger.verify().intact
+    with pytest.raises(AssertionError):
+        Modality(gateway)
+    for path in gateway.files():
+        path.unlink()
+    assert sender.store(mr_image(**large))[0] == 0
+    Modality(gateway).close()
+    sender.close()
 
 
 def test_memory_does_not_hold_what_arrives(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
