@@ -1,9 +1,9 @@
 """Whether one dead and one slow destination hold up two healthy ones.
 
 `python -m benchmarks.deliveries [--json] [--quick]`: 1,000 deliveries (125 revisions, a SEG and an SR each) to four
-destinations: two are DCMTK storescp, one is a closed port, one answers each C-STORE after three seconds. The peer is the
-same gateway with the two healthy destinations alone, in turns with it. The deliver role and the sweep run as they do in
-the service, on SQLite, with the default settings; a second pair of rows polls the queue ten times as often.
+destinations: two are DCMTK storescp, one is a closed port, one answers each C-STORE after three seconds. The peer is
+the same gateway with the two healthy destinations alone, in turns with it. The deliver role and the sweep run as they
+do in the service, on SQLite, with the default settings; a second pair of rows polls the queue ten times as often.
 """
 
 import argparse
@@ -162,7 +162,9 @@ def measure(revisions: int, *, trouble: bool, polling: float) -> dict[str, float
             stop.set()
             sweeping.join()
             worker.stop(3 * SLOW_SECONDS)  # what the slow one has in hand
-        return {name: count / (last - started).total_seconds() for name, (count, last) in done.items()}
+        return {
+            name: count / (last - started).total_seconds() for name, (count, last) in done.items() if last is not None
+        }
 
 
 def compare(revisions: int, rounds: int, polling: float, label: str) -> list[dict[str, Any]]:

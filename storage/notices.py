@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from storage.audit import spool
@@ -16,6 +16,7 @@ from storage.audit.ledger import Head, LedgerRecord, append
 from storage.tables import Instance, InstanceKind, InstanceState, LedgerRow, Notice, NoticeState, SpoolCursor
 
 _TIMETABLE = role_actor("timetable")
+_MOST_BEHIND = 5000  # records of other events that a look reads again
 
 
 def plan_notices(session: Session, channel: str, verdicts: Collection[str], *, now: datetime | None = None) -> int:
@@ -48,9 +49,9 @@ def plan_notices(session: Session, channel: str, verdicts: Collection[str], *, n
 
 
 def something_new(session: Session, channel: str) -> bool:
-    """Whether the ledger holds a verdict that `plan_notices` has not seen; a channel that is new has seen none."""
+    """Whether `plan_notices` is due: there are verdicts that it has not seen, or much else to go past."""
     row = session.get(SpoolCursor, f"notices:{channel}")
-    if row is None:
+    if row is None or (session.scalar(select(func.max(LedgerRow.seq))) or 0) > row.seq + _MOST_BEHIND:
         return True
     query = select(LedgerRow.seq).where(LedgerRow.seq > row.seq, LedgerRow.event == AuditEventType.ANALYSIS_FINISHED)
     return session.scalar(query.limit(1)) is not None

@@ -151,7 +151,13 @@ class Delivery(Table):
     __table_args__ = (
         Index("uq_deliveries_evidence_id_destination", "evidence_id", "destination", unique=True),
         Index("ix_deliveries_state", "state", "destination"),
-        Index("ix_deliveries_next_at", "destination", "next_at"),
+        Index(
+            "ix_deliveries_next_at",
+            "destination",
+            "next_at",
+            sqlite_where=text("next_at IS NOT NULL"),
+            postgresql_where=text("next_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
