@@ -12,8 +12,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 
 from config.settings import Destination
-from gateway.dicom import conduit as conduits
 from gateway.dicom.conduit import Conduit, StoredInstance
+from gateway.dicom.contexts import MAX_CONTEXTS
 from gateway.dicom.part10 import file_meta
 from gateway.dicom.scu import ConnectionBroken, Rejected, Unreachable
 from tests.gateway.dicom.conftest import MR_IMAGE, Gateway, Start, encoded, free_port, mr_image
@@ -168,5 +168,5 @@ def test_a_file_that_is_none_of_ours_is_not_sent_and_the_peer_is_told(gateway: G
 def test_a_peer_is_offered_no_more_contexts_than_there_are(gateway: Gateway) -> None:
     pairs = [PAIR, *((f"1.2.3.{number}", PAIR[1]) for number in range(200))]
     conduit = Conduit(to(gateway.port), "ROUTER", pairs)
-    assert len(conduit.offered) == conduits.MAX_CONTEXTS
+    assert len(conduit.offered) == MAX_CONTEXTS
     conduit.close()
