@@ -181,6 +181,9 @@ def test_what_a_writer_reads_stays_true_until_it_commits(database: Database) -> 
 
 
 def test_a_commit_is_on_disk_before_it_is_reported(database: Database) -> None:
+    with database.direct() as own:
+        durable = own.ask(Statement("PRAGMA synchronous" if database.is_sqlite else "SHOW synchronous_commit"), {})
+        assert durable == [(2 if database.is_sqlite else "on",)]
     with database.reading() as session:
         if database.is_sqlite:
             assert session.scalar(text("PRAGMA synchronous")) == 2

@@ -136,3 +136,19 @@ def test_the_way_of_an_instance_passes_its_points_in_their_order(
         Point.INDEXED,
         Point.COMMITTED,
     ]
+
+
+def test_nothing_is_told_before_others_can_see_it(
+    index: Index, store: InstanceStore, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the last statement and the commit the row is ours alone; when the way goes on, it is everybody's."""
+    seen: dict[Point, int] = {}
+
+    def look(point: Point) -> None:
+        with database.reading() as session:
+            seen[point] = session.query(Instance).count()
+
+    stored = keep(store, "1.2.3")
+    monkeypatch.setattr(points_module, "listener", look)
+    index.record(stored, facts("1.2.3"))
+    assert seen == {Point.TRANSACTION_BEGUN: 0, Point.INDEXED: 0, Point.COMMITTED: 1}
