@@ -99,6 +99,11 @@ class Orthanc:
         self.stop()
         raise OrthancFailed(f"Orthanc did not answer within {seconds:.0f} s:\n{self._tail()}")
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, while it runs."""
+        return self._process.pid if self._process is not None else None
+
     def stop(self, patience: float = 15) -> None:
         """End it, after `patience` seconds by SIGKILL; what it stored stays for the next `start`."""
         if self._process is None:

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from tests.wire import percentile
 def main() -> int:
     """Run and print; 1 when a cell is an error."""
     chosen = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which ends the receivers too
     cells = [
         Cell(kind, associations, nodelay == "on", tls == "on")
         for nodelay, tls, kind, associations in product(chosen.nodelay, chosen.tls, chosen.kind, chosen.associations)
@@ -101,6 +103,10 @@ def _rows(found: Measured) -> Iterator[dict[str, Any]]:
             if target is not None and row["ratio"] is not None:
                 row |= {"target": target, "met": row["ratio"] >= target}
             yield row
+    for peer, seconds in found.cpu_seconds.items():
+        if peer != OURS and OURS in found.cpu_seconds:
+            own = 1000 * median(found.cpu_seconds[OURS])
+            yield _row(f"{found.cell}: receiver's CPU", own, peer, 1000 * median(seconds), "ms an instance")
     for name, share in (("median", 0.5), ("p99", 0.99)):
         values = {peer: 1000 * percentile(each, share) for peer, each in found.response_seconds.items() if each}
         for peer, value in values.items():
@@ -131,7 +137,8 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     console.print(f"{where['processor']}, {where['cores']} cores, load {where['load']}", table)
     judged = [row for row in rows if "target" in row]
     console.print(f"{sum(row['met'] for row in judged)} of {len(judged)} targets met")
-    limits = [row["ratio"] for row in rows if row["peer"] == LIMIT and row["ratio"] is not None]
+    rates = [row for row in rows if row["unit"] == "instances/s"]
+    limits = [row["ratio"] for row in rates if row["peer"] == LIMIT and row["ratio"] is not None]
     if limits:
         console.print(f"{100 * median(limits):.0f} % of the machine's limit in the median cell")
     for row in rows:

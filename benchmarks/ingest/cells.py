@@ -48,6 +48,8 @@ class Measured:
 
     cell: Cell
     rates: dict[str, list[float]] = field(default_factory=dict)
+    cpu_seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Of the receiver, an instance."""
     faults: dict[str, str] = field(default_factory=dict)
     response_seconds: dict[str, list[float]] = field(default_factory=dict)
 
@@ -76,12 +78,13 @@ def measure(
                 if receiver.name in found.faults:
                     continue
                 try:
-                    rate = _run(receiver, template, cell.associations, count, conditions)
+                    rate, cpu_seconds = _run(receiver, template, cell.associations, count, conditions)
                 except (SendingFailed, RuntimeError) as fault:
                     found.faults[receiver.name] = str(fault)
                     continue
                 if run:
                     found.rates.setdefault(receiver.name, []).append(rate)
+                    found.cpu_seconds.setdefault(receiver.name, []).append(cpu_seconds)
         if not cell.tls and cell.nodelay:
             for receiver in receivers:
                 if receiver.name != LIMIT and receiver.name not in found.faults:
@@ -95,8 +98,11 @@ class SendingFailed(Exception):
     """A sender was not told success for each instance, or the receiver does not hold what it acknowledged."""
 
 
-def _run(receiver: Receiver, template: Template, associations: int, count: int, conditions: Conditions) -> float:
-    before = receiver.count()
+def _run(
+    receiver: Receiver, template: Template, associations: int, count: int, conditions: Conditions
+) -> tuple[float, float]:
+    """Instances a second, and the receiver's CPU seconds an instance."""
+    before, cpu_before = receiver.count(), receiver.cpu_seconds()
     each = count // associations
     with _files(template, associations, each) as folders:
         begun = time.perf_counter()
@@ -105,12 +111,13 @@ def _run(receiver: Receiver, template: Template, associations: int, count: int, 
         else:
             _storescu(receiver, folders, conditions)
         seconds = time.perf_counter() - begun
+    cpu_seconds = receiver.cpu_seconds() - cpu_before
     if receiver.name == DCMTK:
         os.sync()  # what it left in memory is not for the next receiver to write
     held = receiver.count() - before
     if held != each * associations:
         raise SendingFailed(f"{each * associations} acknowledged, {held} held")
-    return each * associations / seconds
+    return each * associations / seconds, cpu_seconds / (each * associations)
 
 
 def _storescu(receiver: Receiver, folders: Sequence[Path], conditions: Conditions) -> None:

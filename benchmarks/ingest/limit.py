@@ -12,8 +12,10 @@ import ssl
 import struct
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from types import FrameType
 from uuid import uuid4
 
 from config.settings import Tls
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     """Serve until killed."""
     folder = Path(arguments[1])
     tls = server_context(_tls(arguments[2:])) if len(arguments) > 2 else None
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, _bury)
     with socket.create_server(("127.0.0.1", int(arguments[0]))) as port:
         while True:
             connection, _ = port.accept()
@@ -36,6 +38,12 @@ def main(arguments: Sequence[str]) -> None:
                 _receive(tls.wrap_socket(connection, server_side=True) if tls else connection, folder)
                 os._exit(0)
             connection.close()
+
+
+def _bury(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _receive(connection: socket.socket, folder: Path) -> None:

@@ -64,14 +64,17 @@ class Receiver:
     port: int
     called: str
     count: Callable[[], int]
-    pid: int | None = None
+    pid: int | None
 
     def memory(self) -> tuple[int, int]:
         """Resident bytes of the processes that receive, and of the one that started them."""
-        if self.pid is None:
-            return 0, 0
         first = psutil.Process(self.pid)
         return sum(_resident(each) for each in first.children(recursive=True)), _resident(first)
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all its processes so far, those that ended included: it hardly minds what else runs here."""
+        first = psutil.Process(self.pid)
+        return sum(_cpu_seconds(each) for each in (first, *first.children(recursive=True)))
 
 
 def certificates(folder: Path) -> Certificates:
@@ -124,7 +127,11 @@ def orthanc(folder: Path, conditions: Conditions) -> Iterator[Receiver]:
     try:
         server.start()
         yield Receiver(
-            ORTHANC, server.dicom_port, server.ae_title, lambda: int(server.get("/statistics")["CountInstances"])
+            ORTHANC,
+            server.dicom_port,
+            server.ae_title,
+            lambda: int(server.get("/statistics")["CountInstances"]),
+            server.pid,
         )
     finally:
         server.stop(patience=0)  # its folder goes with it
@@ -203,3 +210,11 @@ def _resident(process: psutil.Process) -> int:
         return int(process.memory_info().rss)
     except psutil.Error:
         return 0
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system + times.children_user + times.children_system)
