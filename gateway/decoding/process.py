@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from math import ceil
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 WORKER_COMMAND = (sys.executable, "-m", "gateway.decoding.worker")
 START_SECONDS = 60.0
+GRACE = 5.0  # seconds after the time is over in which a worker ends itself, should nobody do it
 MOST_DEATHS = 3  # of the worker over one study; then its other instances are not tried
 MOST_ANSWER_BYTES = 4 * 1024**2
 
@@ -206,7 +208,7 @@ class DecodingProcess:
         descriptors = (theirs.fileno(), self._pixels)
         command = [*self._command, *map(str, descriptors)]
         self._process = subprocess.Popen(
-            [*command, str(self._memory_limit), str(os.getpid())],
+            [*command, str(self._memory_limit), str(ceil(self._timeout + GRACE) if self._timeout is not None else 0)],
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -1,6 +1,9 @@
 """The process that decodes: answers one request after the other, under limits that the kernel holds.
 
-`python -m gateway.decoding.worker CONNECTION PIXELS MEMORY PARENT`: two open file descriptors, bytes, a process id.
+`python -m gateway.decoding.worker CONNECTION PIXELS MEMORY SECONDS`: two open file descriptors, bytes, seconds.
+
+It ends when the other side closes the connection, or dies. It does not ask the kernel for a signal then (prctl(2),
+PR_SET_PDEATHSIG): that comes already when the thread ends that started it.
 """
 
 import ctypes
@@ -15,7 +18,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
-PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 EXIT_OUT_OF_MEMORY = 76
 
@@ -34,33 +36,36 @@ class _Folder:
 
 def main(arguments: list[str]) -> int:
     """Serve until the other side closes the connection."""
-    connection, pixels, memory, parent = (int(argument) for argument in arguments)
-    _confine(memory, parent)
+    connection, pixels, memory, seconds = (int(argument) for argument in arguments)
+    _confine(memory)
     line = Connection(connection)
-    operations = _operations(line, pixels)
+    operations = _operations(line, pixels, seconds)
     line.send_bytes(b"{}")  # ready
     while True:
         try:
             name, values = line.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return 0
+        signal.alarm(seconds)
         try:
             answer = operations[name](*values)
         except MemoryError:
             answer = {"error": "MemoryError", "text": ""}
         except Exception as fault:  # noqa: BLE001 - whatever a decoder raises goes to the one who asked
             answer = {"error": type(fault).__name__, "text": str(fault)[:500]}
-        line.send_bytes(json.dumps(answer).encode())
+        signal.alarm(0)
+        try:
+            line.send_bytes(json.dumps(answer).encode())
+        except OSError:
+            return 0
         if answer.get("error") == "MemoryError":
             return EXIT_OUT_OF_MEMORY  # a heap that ran full decodes nothing more
 
 
-def _confine(memory: int, parent: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)  # it ended before we asked
+def _confine(memory: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # The kernel's own: it ends native code that hangs also when nobody is left to do it.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for limit, value in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, memory),  # of the shared pixels, too
@@ -72,7 +77,7 @@ def _confine(memory: int, parent: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 
-def _operations(line: Connection, pixels: int) -> dict[str, Callable[..., Answer]]:
+def _operations(line: Connection, pixels: int, seconds: int) -> dict[str, Callable[..., Answer]]:
     import numpy as np
     from pydicom import dcmread
 
@@ -89,8 +94,10 @@ def _operations(line: Connection, pixels: int) -> dict[str, Callable[..., Answer
         """Each frame goes into the shared pixels, then its size over the line, then the next when it was taken."""
         for frame in decode(instance):
             _write(pixels, np.ascontiguousarray(frame).data.cast("B"))
+            signal.alarm(0)
             line.send_bytes(json.dumps({"frame": frame.shape}).encode())
             line.recv()
+            signal.alarm(seconds)
         return {}
 
     def digests(file: Path) -> Answer:

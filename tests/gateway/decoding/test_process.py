@@ -1,9 +1,11 @@
 """Decoding in a process of its own: the same pixels, and nothing that it does takes anybody else down."""
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -146,6 +148,44 @@ def test_the_worker_ends_with_the_one_who_asks(instance: Callable[..., Instance]
     while worker.is_running() and monotonic() - began < 10:
         pass
     assert not worker.is_running()
+
+
+def test_the_thread_that_started_the_worker_may_end(instance: Callable[..., Instance]) -> None:
+    image = instance()
+    with DecodingProcess(memory_limit=GIB, timeout=30) as decoding:
+        thread = Thread(target=lambda: list(decoding.frames(image)))
+        thread.start()
+        thread.join()
+        before = decoding.pid
+        assert len(list(decoding.frames(image))) == 1
+        assert decoding.pid == before
+
+
+def test_attack_a_codec_that_hangs_does_not_outlive_a_killed_service(
+    instance: Callable[..., Instance], tmp_path: Path
+) -> None:
+    code = f"""
+import sys, threading, time
+from pathlib import Path
+from gateway.decoding import DecodingProcess
+from gateway.decoding import process
+from inference.instances import read_instance
+process.GRACE = 0
+decoding = DecodingProcess(memory_limit={GIB}, timeout=3, command={BREAKING!r})
+threading.Thread(target=lambda: list(decoding.frames(read_instance(Path({str(instance(HANGS).file)!r}))))).start()
+while decoding.pid is None:
+    time.sleep(0.01)
+print(decoding.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as service:
+        assert service.stdout is not None
+        worker = psutil.Process(int(service.stdout.readline()))
+        service.kill()
+    began = monotonic()
+    while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE and monotonic() - began < 20:
+        sleep(0.05)
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
 
 def test_nothing_that_comes_back_is_unpickled(monkeypatch: pytest.MonkeyPatch, decoding: DecodingProcess) -> None:
