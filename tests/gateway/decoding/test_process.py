@@ -35,7 +35,7 @@ def decoding() -> Iterator[DecodingProcess]:
 
 @pytest.fixture(scope="module")
 def broken() -> Iterator[DecodingProcess]:
-    with DecodingProcess(memory_limit=GIB, timeout=2, command=BREAKING) as process:
+    with DecodingProcess(memory_limit=GIB, timeout=4, command=BREAKING) as process:
         yield process
 
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_decoded_is_the_same_error_and_the_process_goes_on(
 
 @pytest.mark.parametrize(
     ("number", "says"),
-    [(CRASHES, "its decoder crashed"), (HANGS, "took longer than 2 s"), (SWELLS, "needs more than"), (LIES, "no such")],
+    [(CRASHES, "its decoder crashed"), (HANGS, "took longer than 4 s"), (SWELLS, "needs more than"), (LIES, "no such")],
 )
 def test_attack_a_codec_that_breaks_costs_its_instance_and_no_other(
     broken: DecodingProcess, instance: Callable[..., Instance], number: int, says: str

@@ -1,10 +1,13 @@
 """Bad input costs only its sender: a status with a reason, an audit event, nothing kept, the association lives."""
 
 import json
+import struct
 from io import BytesIO
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
@@ -154,3 +157,32 @@ def test_a_request_without_an_answerable_operation_ends_only_its_association(gat
     following = Modality(gateway)
     assert following.store(mr_image())[0] == 0
     following.close()
+
+
+ELEMENTS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [0x00080016, 0x00080018, 0x0020000D, 0x0020000E, 0x00081140, 0x00280010, 0x7FE00010, 0xFFFEE000]
+        ),
+        st.sampled_from([b"UI", b"SQ", b"OW", b"US", b"UN", b"ZZ", b"\0\0"]),
+        st.one_of(st.none(), st.sampled_from([0, 1, 2, 7, 0xFFFE, 0xFFFF])),
+        st.binary(max_size=40),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(elements=ELEMENTS, sound_first=st.booleans())
+def test_attack_whatever_a_data_set_holds_gets_a_status_and_the_association_goes_on(
+    gateway: Gateway, modality: Modality, elements: list[tuple[int, bytes, int | None, bytes]], sound_first: bool
+) -> None:
+    """Elements in any order, of any length that they like to claim, behind a sound image or alone."""
+    image = mr_image()
+    data = encoded(image) if sound_first else b""
+    for tag, kind, claimed, value in elements:
+        length = len(value) if claimed is None else claimed
+        data += struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, kind, length) + value
+    status, _ = modality.send(data, str(image.SOPInstanceUID))
+    assert status == 0 or status & 0xF000 in (0xA000, 0xC000)
+    assert modality.store(mr_image())[0] == 0
