@@ -70,7 +70,10 @@ class Scan:
 
 
 CENTRE = np.array((12.3, -31.7, 44.9))
-HALF = np.array((8.37, 7.21, 8.83))  # mm; the box is CENTRE ± HALF along the patient's own axes
+# The box is PLACE ± HALF along the patient's own axes, mm: beside the middle of every matrix, so that a mirrored one
+# is at another place.
+PLACE = CENTRE + (6.43, -4.29, 2.87)
+HALF = np.array((8.37, 7.21, 8.83))
 
 _TURN, _TILT = np.deg2rad(-33), np.deg2rad(20)
 _ROUND = 9
@@ -104,7 +107,7 @@ SCANS = (
 
 def inside(places: NDArray[np.float64], shift: Sequence[float] = (0, 0, 0)) -> NDArray[np.bool_]:
     """Which places (…, 3) lie in the box."""
-    found: NDArray[np.bool_] = (np.abs(places - CENTRE - np.array(shift)) <= HALF).all(axis=-1)
+    found: NDArray[np.bool_] = (np.abs(places - PLACE - np.array(shift)) <= HALF).all(axis=-1)
     return found
 
 
