@@ -1,7 +1,7 @@
 """The DICOM port: taken once, and listened to by every acceptor process.
 
 The kernel hands a connection to whichever of them takes it first. The one that has fewer to serve should, so the others
-hold back for a moment (docs/decisions/0014-one-port-for-all-acceptors.md).
+hold back for a moment (docs/decisions/0015-one-port-for-all-acceptors.md).
 """
 
 import contextlib
