@@ -16,6 +16,18 @@ def check_receivers(notes: Notes, settings: Settings) -> None:
     own = {profile.name: profile.transport for profile in settings.profiles}
     for place, destination in entries(notes.draft, ("destinations",), settings.destinations):
         _destination(notes, place, destination, destination.transport or own.get(destination.profile))
+    over_the_web = {
+        each.name for each in settings.destinations if each.ae_title == Destination.WEB_AE_TITLE and each.dicomweb
+    }
+    for place, route in entries(notes.draft, ("forwarding", "routes"), settings.forwarding.routes):
+        if route.destination in over_the_web:
+            notes.fault(
+                (*place, "destination"),
+                route.destination,
+                "has no AE title: what is passed on goes by C-STORE",
+                "give the destination `ae_title`, `host` and `port` of its DICOM service",
+                ("destinations",),
+            )
     notification = settings.notification
     if notification.webhook is not None:
         _webhook(notes, settings)

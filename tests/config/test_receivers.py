@@ -82,3 +82,10 @@ def test_a_notice_goes_nowhere_in_clear_without_a_word(checked: Checked, tmp_pat
     )
     short = f"notification: {{webhook: {{url: 'https://r.example/x', secret_file: {secret(tmp_path, 'short')}}}}}\n"
     assert said(checked(short))[0] == {"notification.webhook.secret_file"}
+
+
+def test_nothing_is_passed_on_to_a_destination_without_a_title(checked: Checked) -> None:
+    web = "dicomweb: 'https://p.example/x', transport: stow"
+    route = "forwarding: {routes: [{destination: pacs}]}\n"
+    assert said(checked(destination(web) + route))[0] == {"forwarding.routes[0].destination"}
+    assert said(checked(destination(f"{web}, ae_title: A, host: h, port: 104") + route))[0] == set()
