@@ -259,8 +259,8 @@ def test_what_is_no_acknowledgement_of_ours_confirms_nothing(
 
 
 def test_a_receiver_that_is_slow_is_waited_for_no_longer_than_its_timeout(world: Make, receiver: MllpReceiver) -> None:
-    receiver.delay = 0.6
-    gateway = world(hl7=mllp(receiver, timeout=0.2))
+    receiver.delay = 1.2
+    gateway = world(hl7=mllp(receiver, timeout=0.5))
     for n in range(5):
         gateway.verdict(study_uid=f"1.2.{n}")
     gateway.turn()

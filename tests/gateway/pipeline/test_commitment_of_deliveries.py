@@ -11,7 +11,7 @@ from gateway.dicom.contexts import COMMITMENT
 from gateway.dicom.receiver import Receiver
 from storage.tables import RevisionState
 from tests.faults.harness import free_port, wait_for
-from tests.gateway.dicom.test_commitment import Pacs
+from tests.gateway.dicom.test_commitment_scu import Pacs
 from tests.gateway.pipeline.test_delivery import Make, migrated, world
 from tests.peers import running_orthanc
 

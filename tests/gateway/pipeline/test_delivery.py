@@ -332,11 +332,11 @@ def test_a_peer_that_never_answers_costs_one_timeout_at_a_time(world: Make) -> N
         return 0
 
     with peer(stall) as port:
-        gateway = world(port, timeout=0.2, attempts=50)
+        gateway = world(port, timeout=0.5, attempts=50)
         for _ in range(5):
             gateway.plan(kinds=("SR",))
-        gateway.turn()
-        assert len(calls) == 3
+        assert gateway.turn() == 5
+        assert len(calls) <= 3
         gateway.wind(1800, step=150)
         assert len(calls) < 12
         stop.set()
