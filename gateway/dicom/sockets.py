@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import ssl
+import threading
 import time
 
 from pynetdicom.association import Association
@@ -42,6 +43,7 @@ class GatewaySocket(ClosingSocket):
         self.begin, self.end = 0, len(received)
         self._unwanted = 0
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._alarm_lock = threading.Lock()
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
         self._poll.register(self._alarm, select.POLLIN)
@@ -49,14 +51,16 @@ class GatewaySocket(ClosingSocket):
 
     def wake(self) -> None:
         """End a `wait`, now or the next."""
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._alarm, 1)
+        with self._alarm_lock:  # its number may be an instance's file as soon as it is closed
+            if self._alarm >= 0:
+                os.eventfd_write(self._alarm, 1)
 
     def release(self) -> None:
         """Close what `wake` and `wait` need; the association's thread calls it last."""
-        alarm, self._alarm = self._alarm, -1
-        if alarm >= 0:
-            os.close(alarm)
+        with self._alarm_lock:
+            alarm, self._alarm = self._alarm, -1
+            if alarm >= 0:
+                os.close(alarm)
         self.begin = self.end = 0
         self.view = memoryview(b"")
 
