@@ -182,7 +182,10 @@ class _Reader:
 
     def _key(self, node: yaml.Node, place: Place) -> str | None:
         if isinstance(node, yaml.ScalarNode):
-            return str(node.value)
+            if str(node.value).strip():
+                return str(node.value)
+            self._fault(place, node, "a key without a name", "write the key's name, or delete the line", value="")
+            return None
         self._fault(place, node, "a group or list stands where a key's name belongs", "write the key as plain text")
         return None
 

@@ -80,6 +80,8 @@ destinations:
         "a: 2026-13-45",
         "? [a, b]\n: c",
         "? {a: b}\n: c",
+        "?",
+        "? ' '\n: c",
         "<<: 5",
         'dicom: {tls: {certificate: "\\0", private_key: "\\ud800"}}',
     ],
@@ -87,7 +89,7 @@ destinations:
 def test_hostile_yaml_is_a_fault_and_no_traceback(checked: Callable[..., Report], text: str) -> None:
     report = checked(text)
     assert report.faults
-    assert all(str(fault).encode() for fault in report.faults)
+    assert all(fault.key and str(fault).encode() for fault in report.faults)
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
