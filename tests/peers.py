@@ -3,28 +3,22 @@
 # ruff: noqa: S310 - the URLs are our own, on loopback
 
 import json
-import os
 import shutil
-import socket
-import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from gateway.demo.orthanc import OrthancFailed, OrthancServer
 
 ORTHANC = "/usr/sbin/Orthanc"
 _PLUGINS = Path("/usr/share/orthanc/plugins")
 
 
-class OrthancFailed(Exception):
-    """Orthanc did not start, or answered with an error; the message holds the end of its log."""
-
-
-class Orthanc:
+class Orthanc(OrthancServer):
     """A running Orthanc; also one that can be stopped and started again on the same ports and storage.
 
     `modalities` are its `DicomModalities` (name → [AE title, host, port]); `options` go into its configuration as
@@ -42,79 +36,20 @@ class Orthanc:
         program: str = ORTHANC,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.ae_title = ae_title
-        self.host = "127.0.0.1"
-        self.dicom_port, self.http_port = _free_ports(2)
-        self.url = f"http://{self.host}:{self.http_port}"
-        self._program = program
-        self._environment = {**os.environ, **(environment or {})}
-        self._process: subprocess.Popen[bytes] | None = None
-        self._log = folder / "orthanc.log"
-        self._configuration = folder / "orthanc.json"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.storage = folder / "storage"
-        storage = str(self.storage)
-        self._configuration.write_text(
-            json.dumps(
-                {
-                    "Name": ae_title,
-                    "StorageDirectory": storage,
-                    "IndexDirectory": storage,
-                    "DicomAet": ae_title,
-                    "DicomPort": self.dicom_port,
-                    "HttpPort": self.http_port,
-                    "RemoteAccessAllowed": False,
-                    "AuthenticationEnabled": False,
-                    "DicomCheckCalledAet": False,
-                    "DicomAlwaysAllowEcho": True,
-                    "DicomAlwaysAllowStore": True,
-                    "DicomAlwaysAllowFind": True,
-                    "DicomAlwaysAllowGet": True,
-                    "UnknownSopClassAccepted": True,
-                    "OverwriteInstances": True,
-                    "SyncStorageArea": False,  # the PACS may forget at a power cut; tests should not wait for disks
-                    "DicomModalities": {name: list(peer) for name, peer in (modalities or {}).items()},
-                    "Plugins": [str(_PLUGINS / plugin) for plugin in plugins],
-                    **(options or {}),
-                }
-            ),
-            encoding="utf-8",
+        ours = {
+            "DicomCheckCalledAet": False,
+            "DicomAlwaysAllowEcho": True,
+            "DicomAlwaysAllowFind": True,
+            "DicomAlwaysAllowGet": True,
+            "UnknownSopClassAccepted": True,
+            "OverwriteInstances": True,
+            "SyncStorageArea": False,  # the PACS may forget at a power cut; tests should not wait for disks
+            "DicomModalities": {name: list(peer) for name, peer in (modalities or {}).items()},
+            "Plugins": [str(_PLUGINS / plugin) for plugin in plugins],
+        }
+        super().__init__(
+            folder, program, ae_title=ae_title, options={**ours, **(options or {})}, environment=environment
         )
-
-    def start(self, seconds: float = 30) -> None:
-        """Start it and wait until both ports answer. Raises OrthancFailed after `seconds`."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._program, str(self._configuration)], stdout=log, stderr=log, env=self._environment
-            )
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self._process.poll() is not None:
-                raise OrthancFailed(f"Orthanc ended with {self._process.returncode}:\n{self._tail()}")
-            with suppress(OSError):
-                urllib.request.urlopen(f"{self.url}/system", timeout=2).close()
-                socket.create_connection((self.host, self.dicom_port), timeout=2).close()
-                return
-            time.sleep(0.05)
-        self.stop()
-        raise OrthancFailed(f"Orthanc did not answer within {seconds:.0f} s:\n{self._tail()}")
-
-    @property
-    def pid(self) -> int | None:
-        """Its process, while it runs."""
-        return self._process.pid if self._process is not None else None
-
-    def stop(self, patience: float = 15) -> None:
-        """End it, after `patience` seconds by SIGKILL; what it stored stays for the next `start`."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(patience)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
 
     def get(self, path: str) -> Any:
         """The JSON behind a path of its REST interface."""
@@ -161,9 +96,6 @@ class Orthanc:
         found: list[Any] = self.post("/tools/find", {"Level": "Instance", "Query": query, "Expand": True})
         return found
 
-    def _tail(self) -> str:
-        return self._log.read_text(errors="replace")[-3000:]
-
 
 @contextmanager
 def running_orthanc(**arguments: Any) -> Iterator[Orthanc]:
@@ -176,14 +108,3 @@ def running_orthanc(**arguments: Any) -> Iterator[Orthanc]:
     finally:
         orthanc.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

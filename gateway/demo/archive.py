@@ -2,10 +2,6 @@
 
 import json
 import shutil
-import socket
-import subprocess
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +10,9 @@ from typing import Any, Protocol
 from pydicom import dcmread
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 
+from gateway.demo.orthanc import OrthancServer, free_ports
+
 ORTHANC_PATHS = "/usr/sbin:/usr/local/sbin:/usr/local/bin:/usr/bin"
-_START_SECONDS = 30
 
 
 class Archive(Protocol):
@@ -23,7 +20,11 @@ class Archive(Protocol):
 
     name: str
     ae_title: str
-    port: int
+
+    @property
+    def port(self) -> int:
+        """Its DICOM port."""
+        ...
 
     def fetch(self, study_uid: str, folder: Path) -> list[Path]:
         """Copy what the archive holds of a study into `folder` as Part 10 files."""
@@ -40,74 +41,33 @@ def open_archive(folder: Path) -> Iterator[Archive]:
 
 def free_port() -> int:
     """A TCP port of this machine's loopback that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
-class _Orthanc:
-    name = "Orthanc"
-    ae_title = "ORTHANC"
-
-    def __init__(self, port: int, http_port: int) -> None:
-        self.port = port
-        self._root = f"http://127.0.0.1:{http_port}"
-
-    def _get(self, path: str) -> bytes:
-        with urllib.request.urlopen(self._root + path, timeout=10) as answer:  # noqa: S310 - our own loopback address
-            content: bytes = answer.read()
-        return content
-
-    def alive(self) -> bool:
-        try:
-            return bool(self._get("/system"))
-        except OSError:
-            return False
+class _Orthanc(OrthancServer):
+    @property
+    def port(self) -> int:
+        return self.dicom_port
 
     def fetch(self, study_uid: str, folder: Path) -> list[Path]:
-        query = json.dumps({"Level": "Instance", "Query": {"StudyInstanceUID": study_uid}}).encode()
-        request = urllib.request.Request(self._root + "/tools/find", data=query)  # noqa: S310 - our own loopback address
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-            identifiers: list[str] = json.load(answer)
+        query = {"Level": "Instance", "Query": {"StudyInstanceUID": study_uid}}
         folder.mkdir(parents=True, exist_ok=True)
         files = []
-        for identifier in identifiers:
+        for identifier in json.loads(self.read("/tools/find", query)):
             file = folder / f"{identifier}.dcm"
-            file.write_bytes(self._get(f"/instances/{identifier}/file"))
+            file.write_bytes(self.read(f"/instances/{identifier}/file"))
             files.append(file)
         return files
 
 
 @contextmanager
 def _orthanc(program: str, folder: Path) -> Iterator[Archive]:
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = _Orthanc(free_port(), free_port())
-    configuration = {
-        "Name": "scanwarden-demo",
-        "StorageDirectory": str(folder / "orthanc"),
-        "IndexDirectory": str(folder / "orthanc"),
-        "DicomAet": archive.ae_title,
-        "DicomPort": archive.port,
-        "HttpPort": int(archive._root.rsplit(":", 1)[1]),
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "DicomAlwaysAllowStore": True,
-        "Plugins": [],
-    }
-    file = folder / "orthanc.json"
-    file.write_text(json.dumps(configuration, indent=2), encoding="utf-8")
-    with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([program, str(file)], stdout=log, stderr=log)
+    archive = _Orthanc(folder, program)
     try:
-        deadline = time.monotonic() + _START_SECONDS
-        while not archive.alive():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Orthanc did not start; see {folder / 'orthanc.log'}")
-            time.sleep(0.1)
+        archive.start()
         yield archive
     finally:
-        process.terminate()
-        process.wait(timeout=20)
+        archive.stop()
 
 
 class _StandIn:
