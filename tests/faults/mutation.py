@@ -123,7 +123,7 @@ def _bytes(pdus: Pdus, chance: random.Random, _: Sequence[Pdus]) -> Pdus:
     """Some bytes anywhere."""
     index = _at(pdus, chance)
     changed = bytearray(pdus[index])
-    for _ in range(chance.choice((1, 1, 2, 8, 64))):
+    for _again in range(chance.choice((1, 1, 2, 8, 64))):
         changed[chance.randrange(len(changed))] = chance.randrange(256)
     return _replaced(pdus, index, bytes(changed))
 
@@ -240,7 +240,7 @@ def _inside(pdus: Pdus, chance: random.Random, _: Sequence[Pdus]) -> Pdus:
     reach = len(body) if chance.random() < 0.3 else min(len(body), 600)
     what = chance.randrange(4)
     if what == 0:
-        for _ in range(chance.choice((1, 2, 16))):
+        for _again in range(chance.choice((1, 2, 16))):
             body[chance.randrange(reach)] = chance.randrange(256)
     elif what == 1:
         edge, place = chance.choice(EDGES), chance.randrange(reach)
