@@ -19,10 +19,7 @@ def key_objects(material: Material) -> list[Dataset]:
     if not keys:
         return []
     context, profile, kind = material.context, material.profile, EvidenceKind.KOS
-    slices = [
-        references.Reference(key.volume.series_uid, key.instance.sop_class_uid, key.instance.sop_instance_uid)
-        for key in keys
-    ]
+    slices = [key.reference for key in keys]
     pictures = references.made(material.of(*_PICTURES))
     documents = references.made(material.of(*_DOCUMENTS))
     images = references.stand_ins([*slices, *pictures], context.study_uid)

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from gateway.results.outlines import Outline, outlines
+from gateway.results.references import Reference
 from gateway.results.sources import Plane, SourceInstance, Sources
 from inference.decoding import Decode, refuse_unreadable
 from inference.errors import InferenceError
@@ -37,6 +38,10 @@ class KeySlice:
     def plane(self) -> Plane | None:
         number = self.frame_number or 1
         return self.instance.planes[number - 1] if number <= len(self.instance.planes) else None
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(self.volume.series_uid, self.instance.sop_class_uid, self.instance.sop_instance_uid)
 
     @property
     def score(self) -> float:

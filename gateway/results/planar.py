@@ -36,7 +36,8 @@ def planar_report(material: Material) -> list[Dataset]:
     if missing := len(material.analysis.findings) - len(shown):
         material.note(f"{missing} of {len(material.analysis.findings)} regions have no outline.")
     groups = [_group(finding, outlined[finding.label], material, algorithm) for finding in shown]
-    return [measurement_report(material, EvidenceKind.PLANAR, groups, [], says_more=True)]
+    images = [outlined[finding.label].reference for finding in shown]
+    return [measurement_report(material, EvidenceKind.PLANAR, groups, images, says_more=True)]
 
 
 def _group(

@@ -15,7 +15,7 @@ from gateway.results.evidence import EvidenceKind
 from gateway.results.imprint import MODEL_NAME, add_file_meta, imprint, software_version
 from gateway.results.keyslices import Appearance, KeySlice, appearance
 from gateway.results.material import Material
-from gateway.results.references import Reference, referenced_series
+from gateway.results.references import referenced_series
 
 _LAYER = "SCANWARDEN"
 _LIGHT = (255, 255, 255)
@@ -80,10 +80,7 @@ def _image(key: KeySlice) -> Dataset:
 def _series(keys: Iterable[KeySlice]) -> list[Dataset]:
     """Every image once; of a multi-frame image the frames that carry an annotation."""
     keys = list(keys)
-    series = referenced_series(
-        (Reference(key.volume.series_uid, key.instance.sop_class_uid, key.instance.sop_instance_uid) for key in keys),
-        "ReferencedImageSequence",
-    )
+    series = referenced_series((key.reference for key in keys), "ReferencedImageSequence")
     frames: dict[str, list[int]] = {}
     for key in keys:
         if key.frame_number is not None:

@@ -3,13 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from highdicom.sr import (
-    CodeContentItem,
-    ContainerContentItem,
-    ContentSequence,
-    ImageContentItem,
-    RelationshipTypeValues,
-)
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
@@ -18,47 +11,65 @@ from gateway.results import codes
 from gateway.results.sources import SourceInstance, Sources
 
 
-def image_library(sources: Sources) -> ContainerContentItem | None:
+def image_library(sources: Sources) -> Dataset | None:
     """TID 1600, a group for each series. Descriptors stay at the images: older OHIF expects a reference in every item
-    of a group. Only those that every image has, since an attribute that is missing must not cost the report."""
+    of a group. Only those that every image has, since an attribute that is missing must not cost the report.
+
+    Plain data sets, for a finished document: highdicom copies and checks each of what may be thousands of items.
+    """
     groups: dict[str, list[SourceInstance]] = {}
     for instance in sources.instances:
         if instance.is_image and UID(instance.sop_class_uid).type == "SOP Class":  # DCMTK refuses private ones here
             groups.setdefault(instance.series_uid, []).append(instance)
     if not groups:
         return None
-    library = _container(codes.IMAGE_LIBRARY)
-    library.ContentSequence = ContentSequence([_library_group(images) for images in groups.values()])
+    group_name, image_name = _coded(codes.IMAGE_LIBRARY_GROUP), _coded(codes.SOURCE)
+    library = _container(_coded(codes.IMAGE_LIBRARY))
+    for images in groups.values():
+        group = _container(group_name)
+        modalities = {image.modality: _modality(image.modality) for image in images}
+        group.ContentSequence = [_library_entry(image, image_name, modalities[image.modality]) for image in images]
+        library.ContentSequence.append(group)
     return library
 
 
-def _library_group(images: Iterable[SourceInstance]) -> ContainerContentItem:
-    group = _container(codes.IMAGE_LIBRARY_GROUP)
-    group.ContentSequence = ContentSequence([_library_entry(image) for image in images])
-    return group
-
-
-def _library_entry(image: SourceInstance) -> ImageContentItem:
-    entry = ImageContentItem(
-        name=codes.SOURCE,
-        referenced_sop_class_uid=image.sop_class_uid,
-        referenced_sop_instance_uid=image.sop_instance_uid,
-        relationship_type=RelationshipTypeValues.CONTAINS,
-    )
-    entry.ContentSequence = ContentSequence(
-        [
-            CodeContentItem(
-                name=codes.MODALITY,
-                value=codes.acquisition_modality(image.modality),
-                relationship_type=RelationshipTypeValues.HAS_ACQ_CONTEXT,
-            )
-        ]
-    )
+def _library_entry(image: SourceInstance, name: Dataset, modality: Dataset) -> Dataset:
+    entry, reference = Dataset(), Dataset()
+    reference.ReferencedSOPClassUID = image.sop_class_uid
+    reference.ReferencedSOPInstanceUID = image.sop_instance_uid
+    entry.RelationshipType = "CONTAINS"
+    entry.ValueType = "IMAGE"
+    entry.ConceptNameCodeSequence = [name]
+    entry.ReferencedSOPSequence = [reference]
+    entry.ContentSequence = [modality]
     return entry
 
 
-def _container(name: Code) -> ContainerContentItem:
-    return ContainerContentItem(name=name, relationship_type=RelationshipTypeValues.CONTAINS)
+def _modality(modality: str) -> Dataset:
+    item = Dataset()
+    item.RelationshipType = "HAS ACQ CONTEXT"
+    item.ValueType = "CODE"
+    item.ConceptNameCodeSequence = [_coded(codes.MODALITY)]
+    item.ConceptCodeSequence = [_coded(codes.acquisition_modality(modality))]
+    return item
+
+
+def _container(name: Dataset) -> Dataset:
+    item = Dataset()
+    item.RelationshipType = "CONTAINS"
+    item.ValueType = "CONTAINER"
+    item.ConceptNameCodeSequence = [name]
+    item.ContinuityOfContent = "SEPARATE"
+    item.ContentSequence = []
+    return item
+
+
+def _coded(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme_designator
+    item.CodeMeaning = code.meaning
+    return item
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,19 @@ def report(material: Material) -> list[Dataset]:
     groups += [
         _finding_group(finding, material, algorithm) for finding in statements.listed(material.analysis.findings)
     ]
-    segmentations = [volume.dataset for volume in material.volumes]
+    segmentations = references.made(volume.dataset for volume in material.volumes)
     return [measurement_report(material, EvidenceKind.SR, groups, segmentations)]
 
 
 def measurement_report(
-    material: Material, kind: EvidenceKind, groups: Sequence[Any], ours: Sequence[Dataset], *, says_more: bool = False
+    material: Material,
+    kind: EvidenceKind,
+    groups: Sequence[Any],
+    referred: Sequence[references.Reference],
+    *,
+    says_more: bool = False,
 ) -> Dataset:
-    """TID 1500 with these groups, and `ours` among its evidence; `says_more`: with verdict and background at its root.
+    """TID 1500 with these groups, which refer to `referred`; `says_more`: with verdict and background at its root.
 
     Comprehensive 3D SR also for outlines in the image plane: it is the class that viewers look for.
     """
@@ -60,18 +65,21 @@ def measurement_report(
     items = statements.first_lines(material)
     if says_more:
         items += [*statements.standing(material), *statements.background(material, kind)]
-    library = references.image_library(sources)
-    statements.insert_before(root, [*items, *([library] if library is not None else [])], codes.IMAGING_MEASUREMENTS)
-    evidence = [*references.arrived(sources), *references.made(ours)]
+    statements.insert_before(root, items, codes.IMAGING_MEASUREMENTS)
+    evidence = [*references.arrived(sources), *referred]
     with quiet_library():
         dataset = Comprehensive3DSR(
             evidence=[
                 statements.anchor(context.study_uid, Comprehensive3DSRStorage),
-                *references.stand_ins(evidence, context.study_uid),
+                *references.stand_ins(referred, context.study_uid),
             ],
             content=root,
             **statements.document(material, kind, Comprehensive3DSRStorage),
         )
+    library = references.image_library(sources)
+    if library is not None:
+        *before, measurements = dataset.ContentSequence
+        dataset.ContentSequence = [*before, library, measurements]
     dataset.CurrentRequestedProcedureEvidenceSequence = references.current_evidence(evidence, context.study_uid)
     imprint(dataset, sources.patient, context.analysed_at)
     return dataset

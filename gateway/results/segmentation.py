@@ -180,7 +180,7 @@ def _with_pixels(volume: SeriesAnalysis, findings: Sequence[Finding]) -> list[Fi
     present: set[int] = set()
     for labels in volume.labels:  # slice by slice: the volume may be large
         if labels.any():
-            present.update(np.unique(labels).tolist())
+            present.update(np.flatnonzero(np.bincount(labels.ravel())).tolist())
     return [finding for finding in findings if finding.label in present]
 
 

@@ -25,16 +25,14 @@ def summary(material: Material) -> list[Dataset]:
     items += statements.background(material, EvidenceKind.TEXT)
     items += [statements.text(codes.ALGORITHM_NAME, line) for line in wording.model_sentences(material.analysis.models)]
     root.ContentSequence = ContentSequence(items)
-    evidence = references.arrived(sources)
     with quiet_library():
         dataset = EnhancedSR(
-            evidence=[
-                statements.anchor(context.study_uid, EnhancedSRStorage),
-                *references.stand_ins(evidence, context.study_uid),
-            ],
+            evidence=[statements.anchor(context.study_uid, EnhancedSRStorage)],
             content=root,
             **statements.document(material, EvidenceKind.TEXT, EnhancedSRStorage),
         )
-    dataset.CurrentRequestedProcedureEvidenceSequence = references.current_evidence(evidence, context.study_uid)
+    dataset.CurrentRequestedProcedureEvidenceSequence = references.current_evidence(
+        references.arrived(sources), context.study_uid
+    )
     imprint(dataset, sources.patient, context.analysed_at)
     return [dataset]
