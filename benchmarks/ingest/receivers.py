@@ -1,7 +1,6 @@
 """What is measured: ours and its peers, each started as its users start it, on a folder of its own on the same disk."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -188,9 +187,8 @@ def _served(name: str, module: str, folder: Path, conditions: Conditions) -> Ite
 def _program(command: Sequence[str], folder: Path, conditions: Conditions, port: int) -> Iterator[int]:
     log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=REPOSITORY, stdout=output, stderr=output, env=conditions.environment, start_new_session=True
-        )
+        # In our session, as Orthanc and the senders are: Linux shares the cores out by session first.
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output, env=conditions.environment)
     try:
         wait_for(lambda: listens(port) or process.poll() is not None, _START_SECONDS, f"{command[0]} starts")
         if process.poll() is not None:
@@ -201,7 +199,7 @@ def _program(command: Sequence[str], folder: Path, conditions: Conditions, port:
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()  # the kernel ends our roles with their supervisor
             process.wait()
 
 
