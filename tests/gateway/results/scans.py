@@ -72,7 +72,7 @@ class Scan:
 CENTRE = np.array((12.3, -31.7, 44.9))
 # The box is PLACE ± HALF along the patient's own axes, mm: beside the middle of every matrix, so that a mirrored one
 # is at another place.
-PLACE = CENTRE + (6.43, -4.29, 2.87)
+PLACE = np.add(CENTRE, (6.43, -4.29, 2.87))
 HALF = np.array((8.37, 7.21, 8.83))
 
 _TURN, _TILT = np.deg2rad(-33), np.deg2rad(20)

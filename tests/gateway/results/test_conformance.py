@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmread
 from pydicom.filebase import DicomBytesIO
 
 from gateway.results import EvidenceFile, Predecessor, build_evidence
-from gateway.results.profiles import ORTHANC
+from gateway.results.profiles import ORTHANC, PROFILES
 from inference.findings import Verdict
 from tests.gateway.results.phantoms import (
     GEOMETRIES,
@@ -192,3 +192,20 @@ def test_a_real_pacs_files_the_evidence_under_its_study_and_gives_it_back(
         assert orthanc.instances(phantom.study_uid, file.kind.value) == [file.sop_instance_uid]
         returned = dcmread(DicomBytesIO(orthanc.file(file.sop_instance_uid)))
         assert returned == dcmread(file.path)
+
+
+def test_a_real_pacs_takes_every_object_of_every_profile(tmp_path: Path, orthanc: Orthanc, program: Programs) -> None:
+    storescu = program("/usr/bin/storescu", "dcmtk")
+    phantom = write_phantom(tmp_path / "in")
+    made = [
+        file
+        for profile in PROFILES.values()
+        for file in build_evidence(analysis_of(phantom), phantom.context(), profile, tmp_path / profile.name)
+    ]
+    paths = [*map(str, phantom.files), *(str(file.path) for file in made)]
+    address = ["-aec", orthanc.ae_title, orthanc.host, str(orthanc.dicom_port)]
+    subprocess.run([storescu, "-R", *address, *paths], check=True)
+    expected = sorted([*phantom.instance_uids, *(file.sop_instance_uid for file in made)])
+    assert orthanc.instances(phantom.study_uid) == expected
+    for file in made:
+        assert dcmread(DicomBytesIO(orthanc.file(file.sop_instance_uid))) == dcmread(file.path)
