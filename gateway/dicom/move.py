@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from ssl import SSLContext
 
-from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.dimse_primitives import C_STORE
@@ -19,7 +18,14 @@ from config.settings import Destination
 from gateway.dicom.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from gateway.dicom.quiet import quiet_pynetdicom
 from gateway.dicom.refusals import STATUS_SUCCESS
-from gateway.dicom.retrieve import Fetched, final_status, find_instances, in_our_words, write_instance
+from gateway.dicom.retrieve import (
+    Fetched,
+    final_status,
+    find_instances,
+    in_our_words,
+    retrieve_query,
+    write_instance,
+)
 from gateway.dicom.scu import Unreachable, associated
 
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
@@ -45,12 +51,15 @@ def move_study(
     target: MoveTarget,
     *,
     pace: Callable[[], None] = lambda: None,
+    series_uid: str | None = None,
+    listed: Callable[[int], None] = lambda _: None,
 ) -> Fetched:
-    """Fetch a whole study into `folder`: C-FIND for what there is, then C-MOVE to `target`.
+    """Fetch a study, or one of its series, into `folder`: C-FIND for what there is, then C-MOVE to `target`.
 
-    `pace` as for `retrieve.get_study`. Raises SendError.
+    `pace` and `listed` as for `retrieve.get_study`. Raises SendError.
     """
-    fetched = Fetched(find_instances(destination, calling_ae_title, study_uid))
+    fetched = Fetched(find_instances(destination, calling_ae_title, study_uid, series_uid))
+    listed(len(fetched.listed))
     if not fetched.listed:
         return fetched
     caller = destination.calling_ae_title or calling_ae_title
@@ -68,8 +77,7 @@ def move_study(
 
     contexts = [build_context(MOVE, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])]
     with _listening(target, destination, keep), associated(destination, calling_ae_title, contexts) as association:
-        query = Dataset()
-        query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", study_uid
+        query = retrieve_query(study_uid, series_uid)
         last = None
         with in_our_words(destination):
             for status, _ in association.send_c_move(query, target.ae_title, MOVE, msg_id=_MESSAGE_ID):

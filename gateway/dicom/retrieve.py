@@ -69,19 +69,23 @@ class Fetched:
     """By SOP Instance UID; an object that is listed and not here was not sent."""
 
 
-def find_instances(destination: Destination, calling_ae_title: str, study_uid: str) -> dict[str, Listed]:
-    """Every instance of a study that the archive lists. Raises SendError."""
+def find_instances(
+    destination: Destination, calling_ae_title: str, study_uid: str, series_uid: str | None = None
+) -> dict[str, Listed]:
+    """Every instance of a study, or of one of its series, that the archive lists. Raises SendError."""
     found: dict[str, Listed] = {}
     contexts = [build_context(FIND, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])]
     with associated(destination, calling_ae_title, contexts) as association:
         # Hierarchical search, level by level: what every archive must support (PS3.4 C.4.1.3.1).
-        series = _query(association.send_c_find, destination, "SERIES", study_uid, "")
+        series = _query(association.send_c_find, destination, "SERIES", study_uid, series_uid or "")
         for each in series:
-            series_uid = str(each.get("SeriesInstanceUID", ""))
-            for instance in _query(association.send_c_find, destination, "IMAGE", study_uid, series_uid):
+            own_uid = str(each.get("SeriesInstanceUID", ""))
+            if series_uid is not None and own_uid != series_uid:
+                continue
+            for instance in _query(association.send_c_find, destination, "IMAGE", study_uid, own_uid):
                 uid = str(instance.get("SOPInstanceUID", ""))
                 if is_uid(uid):
-                    found[uid] = Listed(uid, str(instance.get("SOPClassUID", "")), series_uid)
+                    found[uid] = Listed(uid, str(instance.get("SOPClassUID", "")), own_uid)
     return found
 
 
@@ -93,13 +97,18 @@ def get_study(
     *,
     expected: Iterable[tuple[str, str]] = (),
     pace: Callable[[], None] = lambda: None,
+    series_uid: str | None = None,
+    listed: Callable[[int], None] = lambda _: None,
 ) -> Fetched:
-    """Fetch a whole study into `folder`: C-FIND for what there is, then C-GET, each in an association of its own.
+    """Fetch a study, or one of its series, into `folder`: C-FIND for what there is, then C-GET, each in an association
+    of its own.
 
     `expected`: (SOP class, transfer syntax) of the objects as they were first seen. `pace` is called before each object
-    is acknowledged and may wait: the archive sends the next one only then. Raises SendError.
+    is acknowledged and may wait: the archive sends the next one only then. `listed` hears how many there are before the
+    first one is asked for. Raises SendError.
     """
-    fetched = Fetched(find_instances(destination, calling_ae_title, study_uid))
+    fetched = Fetched(find_instances(destination, calling_ae_title, study_uid, series_uid))
+    listed(len(fetched.listed))
     first = list(expected)
     classes = {each.sop_class_uid for each in fetched.listed.values()} | {sop_class for sop_class, _ in first}
     rest = sorted(TRANSFER_SYNTAXES - {str(syntax) for syntax in _COMMON})
@@ -118,14 +127,23 @@ def get_study(
         fetched.files[uid] = path
         return STATUS_SUCCESS
 
-    _get(destination, calling_ae_title, study_uid, contexts, keep, fetched)
+    _get(destination, calling_ae_title, retrieve_query(study_uid, series_uid), contexts, keep, fetched)
     return fetched
+
+
+def retrieve_query(study_uid: str, series_uid: str | None) -> Dataset:
+    """The identifier of a C-GET or C-MOVE (PS3.4 C.4.2.1.4)."""
+    query = Dataset()
+    query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", study_uid
+    if series_uid is not None:
+        query.QueryRetrieveLevel, query.SeriesInstanceUID = "SERIES", series_uid
+    return query
 
 
 def _get(
     destination: Destination,
     calling_ae_title: str,
-    study_uid: str,
+    query: Dataset,
     contexts: Sequence[PresentationContext],
     keep: Callable[[evt.Event], int],
     fetched: Fetched,
@@ -135,8 +153,6 @@ def _get(
     with associated(
         destination, calling_ae_title, offered, roles=roles, handlers=[(evt.EVT_C_STORE, keep)]
     ) as association:
-        query = Dataset()
-        query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", study_uid
         last = None
         with in_our_words(destination):
             for status, _ in association.send_c_get(query, GET):
@@ -166,14 +182,26 @@ def _query(
     query.QueryRetrieveLevel, query.StudyInstanceUID, query.SeriesInstanceUID = level, study_uid, series_uid
     if level == "IMAGE":
         query.SOPInstanceUID = query.SOPClassUID = ""
-    answers = []
+    return find(send_c_find, destination, query)
+
+
+def find(
+    send_c_find: Callable[..., Iterable[tuple[Dataset, Dataset | None]]],
+    destination: Destination,
+    query: Dataset,
+    *,
+    most: int | None = None,
+) -> list[Dataset]:
+    """The answers to a C-FIND; those after `most` are dropped. Raises SendError."""
+    answers: list[Dataset] = []
     with in_our_words(destination):
         for status, identifier in send_c_find(query, FIND):
             if "Status" not in status:
                 raise ConnectionBroken(f"{destination.name} gave no answer to C-FIND; look at its log")
-            if status.Status in _PENDING and identifier is not None:
-                answers.append(identifier)
-            elif status.Status not in (0x0000, *_PENDING):
+            if status.Status in _PENDING:
+                if identifier is not None and (most is None or len(answers) < most):
+                    answers.append(identifier)
+            elif status.Status != 0x0000:
                 code = int(status.Status)
                 raise Refused(f"{destination.name} answers C-FIND with status 0x{code:04X}; look at its log", code)
     return answers
@@ -202,5 +230,5 @@ def in_our_words(destination: Destination) -> Iterator[None]:
     except RuntimeError as fault:
         raise ConnectionBroken(f"{destination.name} ended the association; look at its log") from fault
     except ValueError as fault:
-        text = f"{destination.name} does not offer what a verification needs: {fault}"
+        text = f"{destination.name} does not offer what is asked of it: {fault}"
         raise Refused(text, None) from fault

@@ -8,12 +8,12 @@ import http.client
 import json
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from pydicom.filereader import read_file_meta_info
 
@@ -38,19 +38,24 @@ def get_study_by_web(
     authorization: str | None = None,
     max_bytes: int = 4 * 1024**3,
     pace: Callable[[], None] = lambda: None,
+    series_uid: str | None = None,
+    listed: Callable[[int], None] = lambda _: None,
 ) -> Fetched:
-    """Fetch a whole study into `folder` from the DICOMweb root `url`.
+    """Fetch a study, or one of its series, into `folder` from the DICOMweb root `url`.
 
     `authorization` is the header's value. `pace` is called before each instance is read; the archive has to wait, since
-    nobody takes its bytes. An instance above `max_bytes` ends it. Raises SendError.
+    nobody takes its bytes. `listed` hears how many there are. An instance above `max_bytes` ends it. Raises SendError.
     """
-    if not is_uid(study_uid):
-        raise ValueError(f"{study_uid!r} is no UID")
+    for each in (study_uid, series_uid):
+        if each is not None and not is_uid(each):
+            raise ValueError(f"{each!r} is no UID")
     headers = {"Authorization": authorization} if authorization else {}
-    fetched = Fetched(_listed(url, study_uid, headers, timeout, tls))
+    path = f"/studies/{study_uid}" + (f"/series/{series_uid}" if series_uid is not None else "")
+    fetched = Fetched(_listed(url, path, headers, timeout, tls))
+    listed(len(fetched.listed))
     if not fetched.listed:
         return fetched
-    with _answer(url, f"/studies/{study_uid}", {**headers, "Accept": _ACCEPT}, timeout, tls) as answer:
+    with _answer(url, path, {**headers, "Accept": _ACCEPT}, timeout, tls) as answer:
         if answer.status in (204, 404):
             return fetched
         boundary = _BOUNDARY.search(answer.getheader("Content-Type") or "")
@@ -59,12 +64,12 @@ def get_study_by_web(
         parts = _Parts(answer, boundary[1].encode("ascii", "replace"), max_bytes)
         while parts.next():
             pace()
-            path = folder / f"{token_hex(16)}.dcm"
-            with path.open("xb") as file:
+            file_path = folder / f"{token_hex(16)}.dcm"
+            with file_path.open("xb") as file:
                 parts.copy_to(file.write)
-            uid = _uid(path)
+            uid = _uid(file_path)
             if uid is not None:
-                fetched.files[uid] = path
+                fetched.files[uid] = file_path
     return fetched
 
 
@@ -119,31 +124,55 @@ class _Parts:
         self._buffer += more
 
 
+def search_by_web(
+    url: str,
+    path: str,
+    parameters: Mapping[str, str],
+    *,
+    timeout: float,
+    tls: ssl.SSLContext | None = None,
+    authorization: str | None = None,
+    most: int = PAGE,
+) -> list[Mapping[str, Any]]:
+    """What QIDO-RS answers to a search (PS3.18 10.6), at most `most` of it. Raises SendError."""
+    headers = {"Authorization": authorization} if authorization else {}
+    query = urlencode({**parameters, "limit": str(most)}, quote_via=quote)
+    return [each for each in _page(url, f"{path}?{query}", headers, timeout, tls) if isinstance(each, dict)][:most]
+
+
 def _listed(
-    url: str, study_uid: str, headers: Mapping[str, str], timeout: float, tls: ssl.SSLContext | None
+    url: str, path: str, headers: Mapping[str, str], timeout: float, tls: ssl.SSLContext | None
 ) -> dict[str, Listed]:
     found: dict[str, Listed] = {}
     while True:
-        query = f"/studies/{study_uid}/instances?includefield=00080016&limit={PAGE}&offset={len(found)}"
-        with _answer(url, query, {**headers, "Accept": "application/dicom+json"}, timeout, tls) as answer:
-            if answer.status in (204, 404):
-                return found
-            try:
-                page = json.loads(answer.read())
-            except ValueError as fault:
-                raise Refused(f"{url} answers QIDO-RS with something that is no JSON", None) from fault
+        query = f"{path}/instances?includefield=00080016&limit={PAGE}&offset={len(found)}"
+        page = _page(url, query, headers, timeout, tls)
         before = len(found)
         for each in page:
-            uid = _value(each, "00080018")
+            uid = value_of(each, "00080018")
             if is_uid(uid):
-                found[uid] = Listed(uid, _value(each, "00080016"), _value(each, "0020000E"))
+                found[uid] = Listed(uid, value_of(each, "00080016"), value_of(each, "0020000E"))
         # Fewer than asked for is the end; so is a page that says nothing new, from a server that knows no offset.
         if len(page) < PAGE or len(found) == before:
             return found
 
 
-def _value(instance: Any, tag: str) -> str:
-    values = instance.get(tag, {}).get("Value") if isinstance(instance, dict) else None
+def _page(
+    url: str, query: str, headers: Mapping[str, str], timeout: float, tls: ssl.SSLContext | None
+) -> Sequence[Any]:
+    with _answer(url, query, {**headers, "Accept": "application/dicom+json"}, timeout, tls) as answer:
+        if answer.status in (204, 404):
+            return []
+        try:
+            page = json.loads(answer.read())
+        except ValueError as fault:
+            raise Refused(f"{url} answers QIDO-RS with something that is no JSON", None) from fault
+    return page if isinstance(page, list) else []
+
+
+def value_of(answer: Any, tag: str) -> str:
+    """The first value of an element in the DICOM JSON model, as text; empty without one."""
+    values = answer.get(tag, {}).get("Value") if isinstance(answer, dict) else None
     return str(values[0]) if values else ""
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import SSLContext
 from typing import Protocol
 
 from config import Settings
@@ -50,10 +51,26 @@ class DicomArchive:
         return self.destination.name
 
     def fetch(
-        self, study_uid: str, folder: Path, *, expected: Iterable[tuple[str, str]], pace: Callable[[], None]
+        self,
+        study_uid: str,
+        folder: Path,
+        *,
+        expected: Iterable[tuple[str, str]],
+        pace: Callable[[], None],
+        series_uid: str | None = None,
+        listed: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Fetch by C-FIND and C-GET. Raises SendError."""
-        got = get_study(self.destination, self.calling_ae_title, study_uid, folder, expected=expected, pace=pace)
+        got = get_study(
+            self.destination,
+            self.calling_ae_title,
+            study_uid,
+            folder,
+            expected=expected,
+            pace=pace,
+            series_uid=series_uid,
+            listed=listed,
+        )
         _keep(folder, got)
 
 
@@ -79,6 +96,8 @@ class MovingArchive:
         *,
         expected: Iterable[tuple[str, str]],  # noqa: ARG002 - our port takes every form
         pace: Callable[[], None],
+        series_uid: str | None = None,
+        listed: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Fetch by C-FIND and C-MOVE. Raises SendError."""
         try:
@@ -86,7 +105,17 @@ class MovingArchive:
         except TlsFault as fault:
             raise Unreachable(f"{self.name}: {fault}") from fault
         target = MoveTarget(self.ae_title, self.host, self.port, tls)
-        _keep(folder, move_study(self.destination, self.calling_ae_title, study_uid, folder, target, pace=pace))
+        got = move_study(
+            self.destination,
+            self.calling_ae_title,
+            study_uid,
+            folder,
+            target,
+            pace=pace,
+            series_uid=series_uid,
+            listed=listed,
+        )
+        _keep(folder, got)
 
 
 @dataclass(frozen=True)
@@ -109,14 +138,11 @@ class WebArchive:
         *,
         expected: Iterable[tuple[str, str]],  # noqa: ARG002 - it says itself in what form it keeps them
         pace: Callable[[], None],
+        series_uid: str | None = None,
+        listed: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Fetch by QIDO-RS and WADO-RS. Raises SendError."""
-        try:
-            tls = client_context(self.destination.tls) if self.destination.tls is not None else None
-            file = self.authorization_file
-            authorization = file.read_text(encoding="ascii").strip() if file is not None else None
-        except (TlsFault, OSError, ValueError) as fault:
-            raise Unreachable(f"{self.name}: {fault}") from fault
+        tls, authorization = self.credentials()
         got = get_study_by_web(
             self.url,
             study_uid,
@@ -126,11 +152,25 @@ class WebArchive:
             authorization=authorization,
             max_bytes=self.max_bytes,
             pace=pace,
+            series_uid=series_uid,
+            listed=listed,
         )
         _keep(folder, got)
 
+    def credentials(self) -> tuple[SSLContext | None, str | None]:
+        """What a request carries: the TLS context, and the Authorization header. Raises SendError."""
+        try:
+            tls = client_context(self.destination.tls) if self.destination.tls is not None else None
+            file = self.authorization_file
+            return tls, file.read_text(encoding="ascii").strip() if file is not None else None
+        except (TlsFault, OSError, ValueError) as fault:
+            raise Unreachable(f"{self.name}: {fault}") from fault
 
-def archive_of(settings: Settings, name: str | None = None) -> Archive:
+
+AnyArchive = DicomArchive | MovingArchive | WebArchive
+
+
+def archive_of(settings: Settings, name: str | None = None) -> AnyArchive:
     """The destination with this name, or the one that `verification.archive` names. Raises NoSuchArchive."""
     wanted = name or settings.verification.archive
     if wanted is None:
@@ -147,6 +187,9 @@ def archive_of(settings: Settings, name: str | None = None) -> Archive:
                 return MovingArchive(
                     destination, ours.ae_title, limits.move_ae_title, ours.host, limits.move_port, ours.tls
                 )
+            if destination.dicomweb is not None and destination.ae_title == Destination.WEB_AE_TITLE:
+                file, most = destination.authorization_file, settings.dicom.max_instance_bytes
+                return WebArchive(destination, destination.dicomweb, file, most)
             return DicomArchive(destination, settings.dicom.ae_title)
     known = ", ".join(each.name for each in settings.destinations) or "none"
     raise NoSuchArchive(f"there is no destination {wanted} in the configuration (known: {known})")
