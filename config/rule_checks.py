@@ -28,6 +28,14 @@ def check_rules(notes: Notes, settings: Settings) -> None:
             key = "models" if rule.models is not None else "destinations"
             remedy = "leave it out, or set `analyse: true`"
             notes.warning((*place, key), None, "changes nothing: the rule analyses nothing", remedy)
+        if rule.priors and settings.priors.archive is None and settings.verification.archive is None:
+            remedy = "name the archive in `priors.archive`, or leave `priors` out"
+            notes.fault((*place, "priors"), rule.priors, "can be fetched from nowhere", remedy, ("priors", "archive"))
         reason = never_matches(settings.rules, index, sources)
         if reason is not None:
             notes.warning(place, rule.name, f"can never match: {reason}", "move it up, change it, or delete it")
+    archive = settings.priors.archive
+    if archive is not None and archive not in known["destinations"]:
+        names = ", ".join(known["destinations"])
+        remedy = f"give one of: {names}" if names else "add the archive to `destinations`, or leave this out"
+        notes.fault(("priors", "archive"), archive, "is the name of no destination", remedy, ("destinations",))

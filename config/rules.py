@@ -83,6 +83,13 @@ class Rule(Section):
     destinations: tuple[str, ...] | None = Field(
         None, description="Destinations of the study's evidence, by name; an empty list: none. Unset: all of them."
     )
+    priors: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Earlier studies of the patient that are fetched from `priors.archive` when a revision of such a "
+        "study is closed; the most of one series counts. The analysis does not wait for them.",
+    )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from config.faults import ConfigurationRefused
 from config.forwarding import Commitment, Forwarding, Route
 from config.network import Destination, Dicom, Source, Tls
 from config.notification import Notification
+from config.priors import Priors
 from config.profiles import OwnProfile
 from config.proof import S3, Access, Alerts, Audit, Collector, OurSignature, Person, Signatures, Verification
 from config.rules import Rule
@@ -51,6 +52,7 @@ __all__ = [
     "OurSignature",
     "OwnProfile",
     "Person",
+    "Priors",
     "Queues",
     "Retention",
     "Revisions",
@@ -194,6 +196,7 @@ class Settings(BaseSettings):
     rules: tuple[Rule, ...] = Field(
         (), description="What is analysed, how soon, and for whom; the first rule that matches a series decides."
     )
+    priors: Priors = Field(default_factory=Priors, description="Earlier studies of a patient that rules ask for.")
     revisions: Revisions = Field(default_factory=Revisions, description="When a study's state is taken for analysis.")
     analysis: Analysis = Field(default_factory=Analysis, description="How studies are analysed.")
     database: Database = Field(
