@@ -15,8 +15,10 @@ from storage.tables.columns import (
     InstanceState,
     NoticeState,
     Priority,
+    PriorState,
     RequestState,
     RevisionState,
+    SearchState,
     Table,
     UtcDateTime,
     VerificationState,
@@ -24,6 +26,7 @@ from storage.tables.columns import (
 from storage.tables.commitment import Commitment, CommitmentRequest
 from storage.tables.forwarding import Forward, ForwardCursor
 from storage.tables.ledger import CheckpointRow, LedgerNode, LedgerRow, Segment, SpoolCursor
+from storage.tables.priors import Prior, PriorSearch, StudyPatient
 from storage.tables.proof import DeviceBaseline, FirstSeen, Lesson, Root, Verification
 from storage.tables.sending import Circuit, Notice
 from storage.tables.service import Lease, Process
@@ -56,15 +59,20 @@ __all__ = [
     "Lesson",
     "Notice",
     "NoticeState",
+    "Prior",
+    "PriorSearch",
+    "PriorState",
     "Priority",
     "Process",
     "RequestState",
     "Revision",
     "RevisionState",
     "Root",
+    "SearchState",
     "Segment",
     "SpoolCursor",
     "Study",
+    "StudyPatient",
     "Table",
     "UtcDateTime",
     "Verification",

@@ -133,6 +133,25 @@ class NoticeState(StrEnum):
     DEAD = "DEAD"
 
 
+class SearchState(StrEnum):
+    """How far the search for prior studies is that the rules ask for at the close of a revision."""
+
+    NONE = "NONE"  # the rules ask for none, or it was done for an earlier revision
+    WAITING = "WAITING"
+    DONE = "DONE"
+    DEAD = "DEAD"
+
+
+class PriorState(StrEnum):
+    """How far a prior study is."""
+
+    WAITING = "WAITING"
+    HERE = "HERE"  # it had arrived before anybody asked for it
+    FETCHED = "FETCHED"
+    REFUSED = "REFUSED"  # what came is not of this patient: nothing of it was taken
+    DEAD = "DEAD"
+
+
 class VerificationState(StrEnum):
     """How far the verification of a study in an archive is."""
 
@@ -181,5 +200,7 @@ class Table(DeclarativeBase):
         ForwardState: _choice(ForwardState),
         CircuitState: _choice(CircuitState),
         NoticeState: _choice(NoticeState),
+        SearchState: _choice(SearchState),
+        PriorState: _choice(PriorState),
         list[Any]: JSON(),
     }
