@@ -24,7 +24,7 @@ from gateway.pipeline.points import Point, reached
 from gateway.pipeline.routing import route_of
 from gateway.results.profiles import profile_named
 from storage.analyses import analysis_of
-from storage.circuits import leave_to_try, record_answer, record_trouble, release_probe
+from storage.circuits import circuits, leave_to_try, record_answer, record_trouble, release_probe
 from storage.deliveries import (
     Consignment,
     consignments,
@@ -37,7 +37,7 @@ from storage.deliveries import (
     record_sent,
 )
 from storage.studies import finish_revision, revision_contents, revision_of
-from storage.tables import DeliveryState, RevisionState
+from storage.tables import CircuitState, DeliveryState, RevisionState
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,8 @@ class Courier:
     def plan(self, revision_id: int) -> list[tuple[str, int]]:
         """Write down what goes where; a revision with nothing to deliver is done.
 
-        Names each destination that something is due at, with the number of its turn.
+        Names each destination that something is due at, with the number of its turn. One that does not answer is left
+        to the sweep: what is planned for it costs no workflow.
         """
         with self._app.database.transaction() as session:
             if revision_of(session, revision_id).state is RevisionState.DONE:
@@ -77,7 +78,8 @@ class Courier:
                 and (verdict is None or profile_named(each.profile, self._app.settings.profiles).wants(verdict))
             }
             planned = plan_deliveries(session, revision_id, profiles, now=self._clock())
-            names = sorted({each.delivery.destination for each in planned})
+            dead = {each.destination for each in circuits(session) if each.state is not CircuitState.CLOSED}
+            names = sorted({each.delivery.destination for each in planned} - dead)
             turns = [
                 turn
                 for name in names

@@ -18,8 +18,8 @@ from storage.tables import Circuit, CircuitState
 
 log = structlog.get_logger(__name__)
 
-# Of one destination in one sweep: the next one comes in a second.
-_MOST_TURNS = 200
+# Of one destination in one sweep: the next one comes in a second. Until it is known to be dead, each costs a workflow.
+_MOST_TURNS = 50
 
 
 class DeliverySweep:

@@ -322,6 +322,15 @@ def test_a_dead_destination_leaves_the_others_alone(world: Make, archive: Archiv
     assert gateway.circuit("other") is None
 
 
+def test_what_is_planned_for_a_dead_destination_costs_no_workflow(world: Make) -> None:
+    gateway = world(free_port(), timeout=1, circuit_failures=1)
+    gateway.plan(kinds=("SR",))
+    gateway.turn()
+    assert gateway.courier.plan(plant(gateway.app, kinds=("SR",)).revision_id) == []
+    assert gateway.turn() == 0
+    assert gateway.wind(60) > 0
+
+
 def test_a_peer_that_never_answers_costs_one_timeout_at_a_time(world: Make) -> None:
     stop = threading.Event()
     calls: list[str] = []
