@@ -14,6 +14,7 @@ from storage.audit import spool
 from storage.audit.events import AuditEvent, AuditEventType, AuditOutcome, Detail, role_actor
 from storage.audit.ledger import Head, LedgerRecord, append
 from storage.tables import Instance, InstanceKind, InstanceState, LedgerRow, Notice, NoticeState, SpoolCursor
+from storage.tables.ledger import event_is
 
 _TIMETABLE = role_actor("timetable")
 _MOST_BEHIND = 5000  # records of other events that a look reads again
@@ -53,7 +54,7 @@ def something_new(session: Session, channel: str) -> bool:
     row = session.get(SpoolCursor, f"notices:{channel}")
     if row is None or (session.scalar(select(func.max(LedgerRow.seq))) or 0) > row.seq + _MOST_BEHIND:
         return True
-    query = select(LedgerRow.seq).where(LedgerRow.seq > row.seq, LedgerRow.event == AuditEventType.ANALYSIS_FINISHED)
+    query = select(LedgerRow.seq).where(LedgerRow.seq > row.seq, event_is(AuditEventType.ANALYSIS_FINISHED))
     return session.scalar(query.limit(1)) is not None
 
 
@@ -129,7 +130,7 @@ def revive_notices(session: Session, study_uid: str | None = None, *, actor: str
 
 def _verdicts(session: Session, after: int, verdicts: Collection[str]) -> list[LedgerRecord]:
     columns = [getattr(LedgerRow, name) for name in LedgerRecord.__dataclass_fields__]
-    query = select(*columns).where(LedgerRow.seq > after, LedgerRow.event == AuditEventType.ANALYSIS_FINISHED)
+    query = select(*columns).where(LedgerRow.seq > after, event_is(AuditEventType.ANALYSIS_FINISHED))
     records = [LedgerRecord(*row) for row in session.execute(query.order_by(LedgerRow.seq))]
     return [record for record in records if json.loads(record.details).get("verdict") in verdicts]
 

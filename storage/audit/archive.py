@@ -20,6 +20,7 @@ from storage.audit.ledger import Break, BreakKind, Ledger, LedgerBroken, LedgerR
 from storage.database import Database
 from storage.errors import NotFound
 from storage.tables import LedgerRow, Segment
+from storage.tables.ledger import event_is
 
 
 class Archive:
@@ -79,7 +80,7 @@ class Archive:
                 told += [(each["seq"], each["time"], each) for each in self.sidecar(segment).get("keys", [])]
         query = select(LedgerRow.seq, LedgerRow.time, LedgerRow.details).order_by(LedgerRow.seq)
         with self.database.reading() as session:
-            rows = session.execute(query.where(LedgerRow.event == AuditEventType.LEDGER_KEY_PUBLISHED)).all()
+            rows = session.execute(query.where(event_is(AuditEventType.LEDGER_KEY_PUBLISHED))).all()
         told += [(seq, time, json.loads(details)) for seq, time, details in rows]
         found = []
         for seq, time, details in told:

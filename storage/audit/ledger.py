@@ -23,6 +23,7 @@ from storage.database import Database
 from storage.direct import Direct, Statement, direct, inserting
 from storage.errors import StorageError
 from storage.tables import LedgerRow
+from storage.tables.ledger import event_is
 
 GENESIS = "0" * 64
 _HEAD = "scanwarden_ledger_head"
@@ -153,7 +154,7 @@ class Ledger:
         if since is not None:
             query = query.where(LedgerRow.time >= timestamp(since))
         if event is not None:
-            query = query.where(LedgerRow.event == event)
+            query = query.where(event_is(event))
         if study_uid is not None:
             query = query.where(LedgerRow.study_uid == study_uid)
         if limit is not None:

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, select
 from storage.audit.archive import Archive
 from storage.audit.ledger import LedgerRecord, timestamp
 from storage.tables import LedgerRow
+from storage.tables.ledger import event_is
 
 _COLUMNS = [getattr(LedgerRow, name) for name in LedgerRecord.__slots__]
 _PAGE = 5000
@@ -55,8 +56,9 @@ class Selection:
             found.append(LedgerRow.time >= timestamp(self.since))
         if self.until is not None:
             found.append(LedgerRow.time < timestamp(self.until))
+        if self.event is not None:
+            found.append(event_is(self.event))
         for column, value in (
-            (LedgerRow.event, self.event),
             (LedgerRow.study_uid, self.study_uid),
             (LedgerRow.actor, self.actor),
         ):

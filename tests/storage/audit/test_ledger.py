@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from storage import AuditEvent, AuditEventType, AuditOutcome, Database, Ledger, LedgerRecord
 from storage.audit.ledger import GENESIS, BreakKind, Head, append, canonical, chained, verify_chain
+from storage.tables import LedgerRow
+from storage.tables.ledger import event_is
 from tests.storage.arrivals import NOON, at
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -108,6 +110,22 @@ def test_what_a_database_cannot_hold_does_not_keep_an_event_out(ledger: Ledger) 
     )
     assert ledger.verify().intact
     assert ledger.list(limit=1)[0].to_json()["details"] == {"reason": "\x00\ud800 «»"}
+
+
+def test_only_uncommon_events_are_looked_up_by_the_index_over_events(database: Database) -> None:
+    """The planner has to see the index's own condition in the query; what comes with every instance is not in it."""
+
+    def plan(event: str) -> str:
+        query = select(LedgerRow.seq).where(event_is(event))
+        words = str(query.compile(database.engine, compile_kwargs={"literal_binds": True}))
+        explain = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN "
+        with database.reading() as session:
+            if not database.is_sqlite:
+                session.execute(text("SET LOCAL enable_seqscan = off"))
+            return "\n".join(str(row) for row in session.execute(text(explain + words)))
+
+    assert "ix_ledger_event" in plan("analysis-finished")
+    assert "ix_ledger_event" not in plan("instance-stored")
 
 
 def test_the_list_is_filtered_and_ends_with_the_newest(ledger: Ledger) -> None:
