@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from gateway.cli.options import ConfigOption, JsonOption, answers, fail, progres
 
 if TYPE_CHECKING:
     from config import Settings
+    from gateway.results.profiles import Profile
     from inference.findings import StudyAnalysis
 
 VERDICT_STYLES = {"VERIFIED": "green", "CLEAR": "green", "REVIEW": "yellow", "SUSPECT": "bold red", "ABSTAIN": "cyan"}
@@ -25,8 +27,12 @@ def analyse(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Folder for SEG, SR, overlays and masks (several studies: one folder each)."
+            "--output", "-o", help="Folder for SEG, SR, SC, overlays and masks (several studies: one folder each)."
         ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", help="Write the objects that a destination with this profile gets, instead."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,6 +43,7 @@ def analyse(
     settings = settings_or_exit(config)
     if not path.exists():
         fail(f"{path} does not exist; name a DICOM file or a folder")
+    dialect = _dialect(profile, settings)
     analyses = _analysed(path, settings)
     if not analyses:
         fail(f"{path} holds no file that could be analysed")
@@ -45,7 +52,7 @@ def analyse(
             print_analysis(analysis)
         if output is not None:
             folder = output if len(analyses) == 1 else output / f"{number + 1:03d}-{analysis.study_uid}"
-            written = _write(analysis, path, folder)
+            written = _write(analysis, path, folder, dialect)
             if not as_json:
                 answers.print(f"  {len(written)} files in {folder}: {', '.join(sorted(written))}", highlight=False)
     if as_json:
@@ -115,9 +122,22 @@ def _analysed(path: Path, settings: "Settings") -> "list[StudyAnalysis]":
             fail(str(fault))
 
 
-def _write(analysis: "StudyAnalysis", path: Path, folder: Path) -> list[str]:
+def _dialect(name: str | None, settings: "Settings") -> "Profile":
+    """The profile with this name; without one, what shows most in most places."""
+    from gateway.results import profile_named
+    from gateway.results.evidence import EvidenceKind, UnknownProfile
+
+    if name is None:
+        return replace(profile_named("orthanc"), objects=(EvidenceKind.SEG, EvidenceKind.SC, EvidenceKind.SR))
+    try:
+        return profile_named(name, settings.profiles)
+    except UnknownProfile as fault:
+        fail(str(fault))
+
+
+def _write(analysis: "StudyAnalysis", path: Path, folder: Path, dialect: "Profile") -> list[str]:
     """Evidence objects, overlays and masks of one analysis; returns their names in `folder`."""
-    from gateway.results import RevisionContext, build_evidence, model_set_digest, profile_named
+    from gateway.results import RevisionContext, build_evidence, model_set_digest
     from inference.archive import MASKS_FILE, save_masks
     from inference.overlays import write_overlays
 
@@ -133,7 +153,7 @@ def _write(analysis: "StudyAnalysis", path: Path, folder: Path) -> list[str]:
             files=tuple(_files_of_study(path, analysis.study_uid)),
             analysed_at=datetime.now(UTC).astimezone(),
         )
-        written += [made.path for made in build_evidence(analysis, context, profile_named("orthanc"), folder)]
+        written += [made.path for made in build_evidence(analysis, context, dialect, folder)]
     return [file.name for file in written]
 
 

@@ -163,3 +163,11 @@ def test_analyse_writes_what_scripts_rely_on(run: Run, tmp_path: Path) -> None:
     assert masks.dtype == np.uint8
     written = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert any(name.endswith(".dcm") for name in written), written
+
+
+def test_analyse_writes_what_a_destination_would_get(run: Run, tmp_path: Path) -> None:
+    make_phantom_study(tmp_path / "study", np.random.default_rng(2), slices=2, matrix=64)
+    assert run("analyse", "study", "--output", "out", "--profile", "legacy").exit_code == 0
+    kinds = {file.name.split("-")[0] for file in (tmp_path / "out").glob("*.dcm")}
+    assert kinds == {"SC"}
+    assert run("analyse", "study", "--output", "other", "--profile", "nonsense").exit_code == 2
