@@ -82,11 +82,12 @@ def _table(place: tuple[str, ...], rows: list[Key]) -> str:
 
 def _row(key: Key) -> str:
     name = f"`{key.place[-1]}`" + (f"<br>`{key.variable}`" if key.variable else "")
-    cells = [name, key.form, _default(key), key.description]
+    cells = [name, key.form, default_of(key), key.description]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _default(key: Key) -> str:
+def default_of(key: Key) -> str:
+    """The default of a key as it is written in a table."""
     if key.required:
         return "**required**"
     if key.section is not None:
