@@ -17,7 +17,8 @@ from gateway.results.material import Material
 def summary(material: Material) -> list[Dataset]:
     """Make the report of words: conclusion, regions, reasons, revision, observations, models."""
     context, sources = material.context, material.sources
-    root = ContainerContentItem(name=codes.SUMMARY_TITLE)
+    # Separate: OHIF runs the sentences of a continuous report together.
+    root = ContainerContentItem(name=codes.SUMMARY_TITLE, is_content_continuous=False)
     items: list[ContentItem] = [*statements.first_lines(material), *statements.standing(material)]
     for finding in statements.listed(material.analysis.findings):
         said = wording.finding_sentence(finding, material.volume_of[finding.label], sources)

@@ -126,6 +126,7 @@ def test_the_report_of_words_says_what_the_measurement_report_says(verdict: Verd
     assert said(words, "Probability of manipulation") == ([] if verdict is Verdict.ABSTAIN else ["97 %"])
     assert said(words, "Algorithm Name") == [f"edit-unet 1.0, sha256 {'ab' * 32}"]
     assert {item.ValueType for item in words.ContentSequence} == {"TEXT", "CODE"}, "OHIF shows nothing else"
+    assert words.ContinuityOfContent == "SEPARATE", "OHIF runs the sentences of a continuous report together"
     assert (words.VerificationFlag, words.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
 
 
