@@ -15,6 +15,8 @@ class Action(StrEnum):
     VERIFY_LEDGER = "verify-ledger"  # walk the chain, check proofs and checkpoints
     EXPORT_LEDGER = "export-ledger"  # take records out of the house
     VERIFY_ARCHIVE = "verify-archive"  # ask the archive for studies and compare them
+    QUERY_ARCHIVE = "query-archive"  # see which studies an archive lists, with their patients
+    FETCH_STUDY = "fetch-study"  # have an archive send a study, into the gateway or into a folder
     RETRY = "retry"  # analyse or deliver again what failed
     KEEP_LEDGER = "keep-ledger"  # checkpoints on demand, keys, sealed segments
     CONFIGURE = "configure"  # everything else that changes the service
@@ -22,7 +24,7 @@ class Action(StrEnum):
     @property
     def changes_something(self) -> bool:
         """Whether it does more than look and write down the look."""
-        return self in (Action.RETRY, Action.KEEP_LEDGER, Action.CONFIGURE)
+        return self in (Action.FETCH_STUDY, Action.RETRY, Action.KEEP_LEDGER, Action.CONFIGURE)
 
 
 class AccessRole(StrEnum):
@@ -37,7 +39,9 @@ class AccessRole(StrEnum):
 PERMISSIONS: Mapping[AccessRole, frozenset[Action]] = MappingProxyType(
     {
         AccessRole.VIEWER: frozenset({Action.READ_STATUS}),
-        AccessRole.RADIOLOGIST: frozenset({Action.READ_STATUS, Action.READ_STUDY, Action.VERIFY_STUDY}),
+        AccessRole.RADIOLOGIST: frozenset(
+            {Action.READ_STATUS, Action.READ_STUDY, Action.VERIFY_STUDY, Action.QUERY_ARCHIVE, Action.FETCH_STUDY}
+        ),
         # Sees everything and changes nothing: who looks after the proof must not be able to touch what it proves.
         AccessRole.SECURITY: frozenset(action for action in Action if not action.changes_something),
         AccessRole.ADMINISTRATOR: frozenset(Action),

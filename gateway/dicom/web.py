@@ -133,7 +133,7 @@ def search_by_web(
     tls: ssl.SSLContext | None = None,
     authorization: str | None = None,
     most: int = PAGE,
-) -> list[Mapping[str, Any]]:
+) -> Sequence[Mapping[str, Any]]:
     """What QIDO-RS answers to a search (PS3.18 10.6), at most `most` of it. Raises SendError."""
     headers = {"Authorization": authorization} if authorization else {}
     query = urlencode({**parameters, "limit": str(most)}, quote_via=quote)

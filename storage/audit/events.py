@@ -76,8 +76,11 @@ class AuditEventType(StrEnum):
     NOTICE_RETRIED = "notice-retried"
     INCIDENT_OBSERVED = "incident-observed"
     STUDY_ACCESSED = "study-accessed"
+    STUDIES_LISTED = "studies-listed"
     DIGESTS_RECORDED = "digests-recorded"
     ARCHIVE_QUERIED = "archive-queried"
+    STUDY_FETCHED = "study-fetched"
+    STUDY_EXPORTED = "study-exported"
     VERIFICATION_PASSED = "verification-passed"
     VERIFICATION_DIFFERS = "verification-differs"
     VERIFICATION_FAILED = "verification-failed"
@@ -100,6 +103,9 @@ class AuditEventType(StrEnum):
     LEDGER_BROKEN = "ledger-broken"
     AUDIT_LOG_USED = "audit-log-used"
     ACCESS_REFUSED = "access-refused"
+    LOGIN = "login"
+    LOGIN_REFUSED = "login-refused"
+    BASELINE_FORGOTTEN = "baseline-forgotten"
     ALERTS_LOST = "alerts-lost"
     ALERTS_BACK = "alerts-back"
     COLLECTOR_LOST = "collector-lost"
@@ -138,8 +144,11 @@ _MESSAGES = {
     AuditEventType.DELIVERY_DEAD: EventId.DICOM_INSTANCES_TRANSFERRED,
     AuditEventType.INCIDENT_OBSERVED: EventId.SECURITY_ALERT,
     AuditEventType.STUDY_ACCESSED: EventId.DICOM_INSTANCES_ACCESSED,
+    AuditEventType.STUDIES_LISTED: EventId.DICOM_INSTANCES_ACCESSED,
     AuditEventType.DIGESTS_RECORDED: EventId.DICOM_INSTANCES_ACCESSED,
     AuditEventType.ARCHIVE_QUERIED: EventId.QUERY,
+    AuditEventType.STUDY_FETCHED: EventId.DICOM_INSTANCES_TRANSFERRED,
+    AuditEventType.STUDY_EXPORTED: EventId.EXPORT,
     AuditEventType.VERIFICATION_PASSED: EventId.DICOM_INSTANCES_ACCESSED,
     AuditEventType.VERIFICATION_DIFFERS: EventId.SECURITY_ALERT,
     AuditEventType.VERIFICATION_FAILED: EventId.DICOM_INSTANCES_ACCESSED,
@@ -152,6 +161,9 @@ _MESSAGES = {
     AuditEventType.LEDGER_BROKEN: EventId.SECURITY_ALERT,
     AuditEventType.AUDIT_LOG_USED: EventId.AUDIT_LOG_USED,
     AuditEventType.ACCESS_REFUSED: EventId.SECURITY_ALERT,
+    AuditEventType.LOGIN: EventId.USER_AUTHENTICATION,
+    AuditEventType.LOGIN_REFUSED: EventId.USER_AUTHENTICATION,
+    AuditEventType.BASELINE_FORGOTTEN: EventId.SECURITY_ALERT,
     AuditEventType.COLLECTOR_REFUSED: EventId.SECURITY_ALERT,
     AuditEventType.LEDGER_KEY_PUBLISHED: EventId.SECURITY_ALERT,
     AuditEventType.LEDGER_CHECKPOINTED: EventId.AUDIT_LOG_USED,
