@@ -4,13 +4,15 @@ A baseline is JSON that only `inference.provenance` reads. Devices are named by 
 number is here. A study teaches a device each kind of image once, however often it is repeated or analysed again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from storage.audit.events import AuditEvent, AuditEventType
+from storage.audit.ledger import append
 from storage.tables import DeviceBaseline, Lesson
 
 _ASKED = 500  # devices in one query: databases limit its parameters, and a header may name any scanner
@@ -61,7 +63,24 @@ def save_baseline(
     return row
 
 
-def forget_baseline(session: Session, device: str) -> None:
-    """Begin anew with a device: its baseline cannot be read, or its software writes other headers now."""
+def known_devices(session: Session, beginning: str = "") -> Sequence[DeviceBaseline]:
+    """The baselines of devices whose digest begins so; the one that learnt last comes first."""
+    query = select(DeviceBaseline).where(DeviceBaseline.device.startswith(beginning, autoescape=True))
+    return session.scalars(query.order_by(DeviceBaseline.updated_at.desc(), DeviceBaseline.device)).all()
+
+
+def forget_baseline(session: Session, device: str, *, actor: str, reason: str) -> bool:
+    """Begin anew with a device: its baseline cannot be read, or its software writes other headers now.
+
+    False, and no record, where nothing was known: whoever makes the rules on a device forget is told to security.
+    """
+    row = session.get(DeviceBaseline, device)
+    if row is None:
+        return False
+    studies = row.studies
     session.execute(delete(Lesson).where(Lesson.device == device))
-    session.execute(delete(DeviceBaseline).where(DeviceBaseline.device == device))
+    session.delete(row)
+    session.flush()
+    details = {"device": device, "studies": studies, "reason": reason}
+    append(session, [AuditEvent(AuditEventType.BASELINE_FORGOTTEN, actor, subject=device, details=details)])
+    return True

@@ -17,6 +17,7 @@ _SEVERITIES = {
     AuditEventType.INCIDENT_OBSERVED: AlertSeverity.INCIDENT,
     AuditEventType.LEDGER_BROKEN: AlertSeverity.INCIDENT,
     AuditEventType.ACCESS_REFUSED: AlertSeverity.WARNING,
+    AuditEventType.LOGIN_REFUSED: AlertSeverity.WARNING,
     AuditEventType.ASSOCIATION_REFUSED: AlertSeverity.WARNING,
     AuditEventType.PROCESS_DIED: AlertSeverity.WARNING,
     AuditEventType.REVISION_FAILED: AlertSeverity.WARNING,

@@ -7,6 +7,7 @@ import typer
 
 from gateway.cli.analyse import analyse
 from gateway.cli.audit import app as audit
+from gateway.cli.baselines import app as baselines
 from gateway.cli.config import app as config
 from gateway.cli.deliveries import app as deliveries
 from gateway.cli.demo import demo
@@ -49,6 +50,7 @@ app.add_typer(audit, name="audit", help="The ledger: what happened, in order, an
 app.add_typer(config, name="config", help="Check, show and document the configuration.")
 app.add_typer(rules, name="rules", help="The routing rules: what would happen to a study, and why.")
 app.add_typer(deliveries, name="deliveries")
+app.add_typer(baselines, name="baselines", help="What each scanner is known to always write.")
 app.add_typer(forwards, name="forwards", help="What is passed on to other archives as it came.")
 app.add_typer(models, name="models", help="The networks, their weights and cards.")
 

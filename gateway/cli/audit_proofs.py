@@ -80,6 +80,7 @@ def prove(
 @keys.command("list")
 def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """The keys that the ledger names, oldest first; the last one signs."""
+    from storage import AuditEvent, AuditEventType
     from storage.audit.checkpoints import open_archive
 
     settings = settings_or_exit(config)
@@ -87,6 +88,7 @@ def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         archive = open_archive(settings, database)
         known = archive.published_keys()
         folder = archive.folder / "keys"
+        archive.ledger.record(AuditEvent(AuditEventType.AUDIT_LOG_USED, actor=person(), details={"keys": len(known)}))
     if as_json:
         typer.echo(json.dumps([key.to_json() for key in known], indent=1))
         return

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from gateway.access.roles import Action
+from gateway.cli.looks import record_listing, record_look
 from gateway.cli.options import ConfigOption, JsonOption, answers, existing_database, fail, person, settings_or_exit
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def list_them(
             notices = {name: _named(each) for name, each in count_notices(session).items()}
             known = {each.destination: each for each in circuits(session)}
         if study is not None:
-            _looked(database, study)
+            record_look(database, study)
+        else:
+            record_listing(database, "deliveries", [each.revision.study_uid for each in found])
     names = sorted({*counts, *(each.name for each in settings.destinations)})
     destinations = [_destination(name, _named(counts.get(name, {})), known.get(name)) for name in names]
     facts = {"destinations": destinations, "notices": notices, "deliveries": [_facts(each) for each in found]}
@@ -79,7 +82,7 @@ def show(
                 found = delivery_numbered(session, number)
             except NotFound as fault:
                 fail(str(fault))
-        _looked(database, found.revision.study_uid)
+        record_look(database, found.revision.study_uid)
     facts = _facts(found)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
@@ -145,13 +148,6 @@ def _of_study(session: Any, study_uid: str) -> "list[Listed]":
         )
     newest = max(each.revision.number for each in found)
     return [each for each in found if each.revision.number == newest]
-
-
-def _looked(database: Any, study_uid: str) -> None:
-    from storage import AuditEvent, AuditEventType, Ledger
-
-    # Before anything is shown: what cannot be recorded is not seen.
-    Ledger(database).record(AuditEvent(AuditEventType.STUDY_ACCESSED, actor=person(), study_uid=study_uid))
 
 
 def _named(numbers: Any) -> dict[str, int]:

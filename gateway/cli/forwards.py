@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from gateway.access.roles import Action
+from gateway.cli.looks import record_listing
 from gateway.cli.options import ConfigOption, JsonOption, answers, existing_database, person, settings_or_exit
 
 DestinationOption = Annotated[str | None, typer.Option("--destination", "-d", help="Only this destination.")]
@@ -27,20 +28,22 @@ def list_forwards(
     from storage.forwarding import counts, listed, oldest_waiting
 
     settings = settings_or_exit(config)
-    with existing_database(settings, Action.READ_STATUS) as database, database.reading() as session:
-        numbers = counts(session)
-        oldest = oldest_waiting(session)
-        rows = [
-            {
-                "destination": each.forward.destination,
-                "study_uid": each.instance.study_uid,
-                "sop_instance_uid": each.instance.sop_instance_uid,
-                "state": each.forward.state.value,
-                "attempts": each.forward.attempts,
-                "failure": each.forward.failure,
-            }
-            for each in listed(session, destination=destination, dead=dead, limit=limit)
-        ]
+    with existing_database(settings, Action.READ_STATUS) as database:
+        with database.reading() as session:
+            numbers = counts(session)
+            oldest = oldest_waiting(session)
+            rows = [
+                {
+                    "destination": each.forward.destination,
+                    "study_uid": each.instance.study_uid,
+                    "sop_instance_uid": each.instance.sop_instance_uid,
+                    "state": each.forward.state.value,
+                    "attempts": each.forward.attempts,
+                    "failure": each.forward.failure,
+                }
+                for each in listed(session, destination=destination, dead=dead, limit=limit)
+            ]
+        record_listing(database, "forwards list", [str(row["study_uid"]) for row in rows])
     names = sorted({*numbers, *(each.destination for each in settings.forwarding.routes)})
     destinations = [
         {

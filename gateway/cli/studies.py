@@ -11,6 +11,7 @@ from rich.table import Table
 
 from gateway.access.roles import Action
 from gateway.cli.analyse import VERDICT_STYLES
+from gateway.cli.looks import record_listing, record_look
 from gateway.cli.options import (
     ConfigOption,
     JsonOption,
@@ -18,6 +19,7 @@ from gateway.cli.options import (
     existing_database,
     fail,
     person,
+    progress_console,
     settings_or_exit,
 )
 from gateway.cli.verify import coverage_facts, coverage_words
@@ -49,25 +51,32 @@ def status(
     if check:
         _check(settings)
         return
+    from storage import StorageError
     from storage.audit import spool
     from storage.overview import overview, recent_studies
 
-    with existing_database(settings, Action.READ_STATUS) as database, database.reading() as session:
-        seen = overview(session)
-        spooled = [_spool(each) for each in spool.states(session, [c.name for c in settings.audit.collectors])]
-        newest = [
-            {
-                "study_uid": revision.study_uid,
-                "revision": revision.number,
-                "state": revision.state.value,
-                "priority": revision.priority.value,
-                "verdict": analysis.verdict if analysis else None,
-                "score": analysis.score if analysis else None,
-                "last_instance_at": revision.last_instance_at.isoformat(timespec="seconds"),
-            }
-            for revision, analysis in recent_studies(session)
-        ]
-        covered = _coverage(settings, session)
+    with existing_database(settings, Action.READ_STATUS) as database:
+        with database.reading() as session:
+            seen = overview(session)
+            spooled = [_spool(each) for each in spool.states(session, [c.name for c in settings.audit.collectors])]
+            newest = [
+                {
+                    "study_uid": revision.study_uid,
+                    "revision": revision.number,
+                    "state": revision.state.value,
+                    "priority": revision.priority.value,
+                    "verdict": analysis.verdict if analysis else None,
+                    "score": analysis.score if analysis else None,
+                    "last_instance_at": revision.last_instance_at.isoformat(timespec="seconds"),
+                }
+                for revision, analysis in recent_studies(session)
+            ]
+            covered = _coverage(settings, session)
+        try:
+            record_listing(database, "status", [str(each["study_uid"]) for each in newest])
+        except StorageError as fault:  # on a full disk the numbers are needed most
+            progress_console.print(f"[yellow]the newest studies are not shown[/]: {fault}", highlight=False)
+            newest = []
     checks = _readiness(settings)
     if as_json:
         told = {each.name: {"ok": each.ok, "text": each.text} for each in checks}
@@ -104,23 +113,17 @@ def study(
     as_json: JsonOption = False,
 ) -> None:
     """Everything about one study: revisions, verdicts, evidence objects, deliveries. The look itself is recorded."""
-    from storage import AuditEvent, AuditEventType, AuditOutcome, Ledger
     from storage.errors import NotFound
     from storage.overview import study_detail
 
     with existing_database(settings_or_exit(config), Action.READ_STUDY, study_uid=study_uid) as database:
-
-        def looked(outcome: AuditOutcome) -> None:
-            event = AuditEvent(AuditEventType.STUDY_ACCESSED, actor=person(), outcome=outcome, study_uid=study_uid)
-            Ledger(database).record(event)
-
         with closing(database.for_readers()) as readers, readers.reading() as session:
             try:
                 facts = _facts(study_detail(session, study_uid))
             except NotFound as fault:
-                looked(AuditOutcome.MINOR_FAILURE)
+                record_look(database, study_uid, found=False)
                 fail(str(fault))
-        looked(AuditOutcome.SUCCESS)  # before anything is shown: what cannot be recorded is not seen
+        record_look(database, study_uid)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return

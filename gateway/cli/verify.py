@@ -147,12 +147,13 @@ def _sweep(settings: "Settings", app: "App", destination: str | None, skip_hours
     from gateway.verification.archive import archive_of
     from gateway.verification.checking import ArchiveBusy, NotVerified
     from storage import StorageError
-    from storage.verifications import studies_to_sweep
+    from storage.verifications import coverage, studies_to_sweep
 
     checker = _checker(settings, app, destination)
     since = datetime.now(UTC) - timedelta(hours=skip_hours)
+    archive = archive_of(settings, destination).name
     with app.database.reading() as session:
-        studies = studies_to_sweep(session, archive_of(settings, destination).name, since)
+        studies = studies_to_sweep(session, archive, since)
     differing: list[StudyComparison] = []
     failed: dict[str, str] = {}
     same = 0
@@ -174,12 +175,15 @@ def _sweep(settings: "Settings", app: "App", destination: str | None, skip_hours
                 else:
                     same += 1
             bar.advance(task)
+    with app.database.reading() as session:
+        covered = coverage_facts(settings, archive, coverage(session, archive, settings.verification.window))
     if as_json:
         facts = {
             "studies": len(studies),
             "as_first_seen": same,
             "differing": [each.to_json() for each in differing],
             "not_verified": failed,
+            "coverage": covered,
         }
         typer.echo(json.dumps(facts, indent=2))
     else:
@@ -191,6 +195,7 @@ def _sweep(settings: "Settings", app: "App", destination: str | None, skip_hours
             _print_study(each)
         for study_uid, why in list(failed.items())[:_LISTED]:
             answers.print(f"  [yellow]not verified[/] {study_uid}: {why}", highlight=False, soft_wrap=True)
+        answers.print(coverage_words(covered), highlight=False, soft_wrap=True)
     raise typer.Exit(EXIT_DIFFERS if differing else EXIT_NOT_VERIFIED if failed else 0)
 
 

@@ -10,6 +10,7 @@ from inference.errors import UnreadableInstance
 from inference.findings import Severity, StudyAnalysis, Verdict
 from inference.instances import Instance, read_instance
 from inference.provenance import Baseline, BaselineUnreadable, by_device, kinds_of
+from storage import role_actor
 from storage.baselines import baselines_of, forget_baseline, kinds_taught, save_baseline
 
 log = structlog.get_logger(__name__)
@@ -57,7 +58,7 @@ def learn(session: Session, analysis: StudyAnalysis, devices: Devices) -> None:
     known = known_habits(session, devices)
     for device, members in devices.items():
         if device not in known:
-            forget_baseline(session, device)
+            forget_baseline(session, device, actor=role_actor("analyse"), reason="it cannot be read")
         taught = kinds_taught(session, device, analysis.study_uid)
         new = set(kinds_of(members)) - taught
         if new:

@@ -66,6 +66,7 @@ _TYPES: Mapping[str, Code] = {
     AuditEventType.APPLICATION_STOPPED: Code("110121", "Application Stop"),
     AuditEventType.ASSOCIATION_REFUSED: _NODE_AUTHENTICATION,
     AuditEventType.COLLECTOR_REFUSED: _NODE_AUTHENTICATION,
+    AuditEventType.BASELINE_FORGOTTEN: Code("110129", "Security Configuration"),
     "access-refused": Code("110132", "Use of Restricted Function"),
 }
 

@@ -20,13 +20,14 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from storage.audit import coding
 from storage.audit.coding import Code
-from storage.audit.events import EventId
+from storage.audit.events import AuditEventType, EventId
 from storage.audit.ledger import LedgerRecord, canonical
 
 AUDIT_LOG = "scanwarden:ledger"
 WITHHELD = "withheld"
 MAX_TEXT = 512  # characters of a name or description
 MAX_VALUE = 2048  # bytes of a detail
+MAX_STUDIES = 40  # of one list that was looked at
 MAX_DETAILS = 8000  # bytes of all of them, and
 MAX_CANONICAL = 12_000  # of the canonical record: in base64 a message stays below 32 KiB
 
@@ -88,6 +89,12 @@ class _Facts:
         """The subject where it is an instance: a UID has digits and points only."""
         subject = self.record.subject or ""
         return subject if subject and set(subject) <= set("0123456789.") and len(subject) <= 64 else None
+
+    @property
+    def listed(self) -> list[str]:
+        """The studies that somebody was shown a list of."""
+        studies = self.details.get("studies") if self.event == AuditEventType.STUDIES_LISTED else None
+        return [clean(uid, 64) for uid in studies[:MAX_STUDIES]] if isinstance(studies, list) else []
 
     def text(self, *names: str) -> str | None:
         """The first of these details that says something."""
@@ -243,7 +250,10 @@ def _objects(message: Element, facts: _Facts) -> None:
     elif facts.family is EventId.QUERY:
         _query(message, facts)
         details = {}
-    if study_uid is not None and facts.family is not EventId.SECURITY_ALERT:
+    if facts.listed:
+        for uid in facts.listed:
+            _object(message, coding.STUDY_UID, uid, "3", "Study", {})
+    elif study_uid is not None and facts.family is not EventId.SECURITY_ALERT:
         study = _object(message, coding.STUDY_UID, study_uid, "3", "Study", details)
         _instances(study, facts)
     if facts.family in _WITH_PATIENT:

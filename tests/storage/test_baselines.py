@@ -1,6 +1,8 @@
 """A device's baseline is kept for the next study, and no study counts twice in it."""
 
-from storage import Database, InstanceStore
+import json
+
+from storage import Database, InstanceStore, Ledger
 from storage.baselines import baselines_of, forget_baseline, kinds_taught, save_baseline
 from storage.tables import DeviceBaseline
 from tests.storage.arrivals import NOON, at, receive
@@ -49,10 +51,14 @@ def test_a_forgotten_device_begins_anew(database: Database, store: InstanceStore
     receive(store, database, "1.1")
     taught(database, "1.9", "MR")
     with database.transaction() as session:
-        forget_baseline(session, DEVICE)
+        assert forget_baseline(session, DEVICE, actor="user:ada", reason="upgraded")
+        assert not forget_baseline(session, "another", actor="user:ada", reason="never learnt")
     with database.reading() as session:
         assert baselines_of(session, [DEVICE]) == {}
         assert kinds_taught(session, DEVICE, "1.9") == frozenset()
+    (told,) = Ledger(database).list(event="baseline-forgotten")
+    assert (told.actor, told.subject) == ("user:ada", DEVICE)
+    assert json.loads(told.details) == {"device": DEVICE, "studies": 1, "reason": "upgraded"}
 
 
 def test_a_study_that_names_very_many_scanners_is_answered(database: Database, store: InstanceStore) -> None:

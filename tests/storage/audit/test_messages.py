@@ -66,6 +66,15 @@ def test_every_family_of_the_standard_has_a_name() -> None:
     assert set(EVENT_NAMES) == set(EventId)
 
 
+def test_a_list_that_was_looked_at_names_each_of_its_studies() -> None:
+    studies = [f"1.2.{number}" for number in range(60)]
+    shown = record("studies-listed", "user:rob", study_uid=None, subject=None, command="status", studies=studies)
+    message = Message(as_xml(shown, SOURCE))
+    found = "ParticipantObjectIdentification[ParticipantObjectIDTypeCode/@csd-code='110180']/@ParticipantObjectID"
+    assert message.all(found) == studies[:40]
+    assert message.all("ActiveParticipant/@UserID") == ["rob@gateway.example"]
+
+
 def test_a_stored_instance_names_source_destination_study_class_and_instance() -> None:
     message = Message(as_xml(record("instance-stored", PEER, sop_class_uid=MR, file_sha256="c" * 64), SOURCE))
     assert message.all("EventIdentification/@EventActionCode") == ["C"]
