@@ -89,6 +89,23 @@ def plan_deliveries(
     return consignments(session, revision_id)
 
 
+def told_before(session: Session, revision_id: int) -> set[str]:
+    """Destinations that were sent, or are being sent, the evidence of an earlier revision of the same study."""
+    revision = revision_of(session, revision_id)
+    query = (
+        select(Delivery.destination)
+        .join(Evidence, Delivery.evidence_id == Evidence.id)
+        .join(Analysis, Evidence.analysis_id == Analysis.id)
+        .join(Revision, Analysis.revision_id == Revision.id)
+        .where(
+            Revision.study_uid == revision.study_uid,
+            Revision.number < revision.number,
+            Delivery.state != DeliveryState.DEAD,
+        )
+    )
+    return set(session.scalars(query))
+
+
 def consignments(
     session: Session, revision_id: int, destination: str | None = None, *, waiting: bool = False
 ) -> list[Consignment]:

@@ -46,16 +46,19 @@ def plant(
     verdict: str = "SUSPECT",
     priority: Priority = Priority.ROUTINE,
     size: int = 2000,
+    after: Planted | None = None,
 ) -> Planted:
-    """A revision that is encoded; each object has `size` bytes that say nothing."""
-    now, study_uid = datetime.now(UTC), generate_uid()
-    folder = app.store.root / "evidence" / str(study_uid)
+    """A revision that is encoded, the next one of the study of `after`; each object has `size` bytes of nothing."""
+    now, study_uid = datetime.now(UTC), after.study_uid if after is not None else generate_uid()
+    number = 1 if after is None else 2
+    folder = app.store.root / "evidence" / f"{study_uid}-{number}"
     folder.mkdir(parents=True)
     with app.database.transaction() as session:
-        session.add(Study(study_uid=study_uid, first_instance_at=now))
-        session.flush()
+        if after is None:
+            session.add(Study(study_uid=study_uid, first_instance_at=now))
+            session.flush()
         revision = Revision(
-            study_uid=study_uid, number=1, state=RevisionState.ENCODED, priority=priority,
+            study_uid=study_uid, number=number, state=RevisionState.ENCODED, priority=priority,
             opened_at=now, last_instance_at=now, closed_at=now,
         )  # fmt: skip
         session.add(revision)

@@ -35,6 +35,7 @@ from storage.deliveries import (
     record_delivered,
     record_failure,
     record_sent,
+    told_before,
 )
 from storage.studies import finish_revision, revision_contents, revision_of
 from storage.tables import CircuitState, DeliveryState, RevisionState
@@ -71,11 +72,11 @@ class Courier:
             verdict = analysis_of(session, revision_id).verdict
             routing = route_of(self._app, revision_contents(session, revision_id).instances)
             meant = routing.destinations([each.name for each in self._app.settings.destinations])
+            told = told_before(session, revision_id)  # who has an alarm must hear that it is over
             profiles = {
                 each.name: each.profile
                 for each in self._app.settings.destinations
-                if each.name in meant
-                and (verdict is None or profile_named(each.profile, self._app.settings.profiles).wants(verdict))
+                if each.name in told or (each.name in meant and self._wants(each, verdict))
             }
             planned = plan_deliveries(session, revision_id, profiles, now=self._clock())
             dead = {each.destination for each in circuits(session) if each.state is not CircuitState.CLOSED}
@@ -88,6 +89,9 @@ class Courier:
             finish_revision(session, revision_id, actor=_ACTOR)
         reached(Point.DELIVERIES_PLANNED)
         return [(turn.destination, turn.number) for turn in turns]
+
+    def _wants(self, destination: Destination, verdict: str | None) -> bool:
+        return verdict is None or profile_named(destination.profile, self._app.settings.profiles).wants(verdict)
 
     def attempt(self, revision_id: int, name: str) -> None:
         """Send what waits for a destination in one association, regions before the report that refers to them.

@@ -392,8 +392,11 @@ def test_a_verdict_below_what_the_profile_asks_for_is_kept_and_not_delivered(tmp
         gateway.plan(profile="alarms", verdict="CLEAR")
         assert gateway.states() == []
         assert gateway.revisions() == {RevisionState.DONE}
-        gateway.plan(profile="alarms")
+        alarmed = gateway.plan(profile="alarms")
         assert gateway.states() == ["WAITING", "WAITING"]
+        # Who has the alarm must hear that the study's next revision is clear.
+        gateway.plan(profile="alarms", verdict="CLEAR", kinds=("SR",), after=alarmed)
+        assert gateway.states() == ["WAITING", "WAITING", "WAITING"]
 
 
 def test_a_turn_that_was_asked_for_twice_is_one_workflow(world: Make, archive: Archive) -> None:
