@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from storage.audit.events import AuditEvent, AuditEventType
+from storage.audit.events import AuditEvent, AuditEventType, Detail
 from storage.audit.ledger import append
 from storage.tables import DeviceBaseline, Lesson
 
@@ -81,6 +81,6 @@ def forget_baseline(session: Session, device: str, *, actor: str, reason: str) -
     session.execute(delete(Lesson).where(Lesson.device == device))
     session.delete(row)
     session.flush()
-    details = {"device": device, "studies": studies, "reason": reason}
+    details: dict[str, Detail] = {"device": device, "studies": studies, "reason": reason}
     append(session, [AuditEvent(AuditEventType.BASELINE_FORGOTTEN, actor, subject=device, details=details)])
     return True

@@ -24,8 +24,9 @@ def record_look(database: "Database", study_uid: str, *, found: bool = True) -> 
 def record_listing(database: "Database", command: str, studies: Iterable[str]) -> None:
     """Somebody is shown a list that names studies; a list without any is no look. Raises StorageError."""
     from storage import AuditEvent, AuditEventType, Ledger
+    from storage.audit.events import Detail
 
     uids = sorted(set(studies))
     if uids:
-        details = {"command": command, "studies": uids[:_MOST_UIDS], "shown": len(uids)}
+        details: dict[str, Detail] = {"command": command, "studies": uids[:_MOST_UIDS], "shown": len(uids)}
         Ledger(database).record(AuditEvent(AuditEventType.STUDIES_LISTED, actor=person(), details=details))

@@ -48,7 +48,7 @@ def stow(parts: "WebApp") -> APIRouter:
     router = APIRouter(prefix="/dicom-web")
 
     async def store(request: Request, study_uid: str | None) -> Response:
-        sender = parts.door.sender(request)
+        sender = await run_in_threadpool(parts.door.sender, request)  # it may write to the ledger
         boundary = _boundary(request, study_uid)
         refused = "the service is stopping" if parts.draining else await run_in_threadpool(congestion)
         if refused is not None:

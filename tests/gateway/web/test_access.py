@@ -44,9 +44,11 @@ def test_with_a_token_nobody_gets_in_without_it(start: Start, tmp_path: Path) ->
         assert web.ask(path, authorization=f"Bearer {TOKEN[:-1]}x").status == 401
         assert web.ask(path, authorization=f"Basic {TOKEN}").status == 401
         assert web.ask(path, authorization=f"Bearer {TOKEN}").status in (200, 503)
-    refusals = web.events(AuditEventType.ACCESS_REFUSED)
+    refusals = web.events(AuditEventType.LOGIN_REFUSED)
     assert [(each.actor, json.loads(each.details)["reason"]) for each in refusals] == [("HTTP@127.0.0.1", "web_token")]
     assert web.ask("/healthz").headers["www-authenticate"] == "Bearer"
+    web.parts.trail.tick()
+    assert [each.actor for each in web.events(AuditEventType.LOGIN)] == ["HTTP@127.0.0.1"]  # once for all three
 
 
 def test_the_service_does_not_open_itself_to_the_network_without_a_login(tmp_path: Path) -> None:

@@ -184,8 +184,10 @@ def test_a_sender_is_known_by_its_token_and_its_address(start: Start, tmp_path: 
     assert web.instances() == []
     assert web.stow(image, source="127.0.0.3", authorization="Bearer " + "a" * 32).status == 200
     assert [row.source_ae for row in web.instances()] == ["SITE_B"]
-    reasons = [json.loads(event.details)["reason"] for event in web.events(AuditEventType.ACCESS_REFUSED)]
+    refused = (AuditEventType.LOGIN_REFUSED, AuditEventType.ACCESS_REFUSED)
+    reasons = [json.loads(event.details)["reason"] for kind in refused for event in web.events(kind)]
     assert reasons == ["stow_token", "stow_address"]
+    assert [event.actor for event in web.events(AuditEventType.LOGIN)] == ["SITE_B@127.0.0.3"]
 
 
 def test_a_sender_is_known_by_its_certificate(start: Start, tmp_path: Path) -> None:
