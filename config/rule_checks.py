@@ -36,6 +36,6 @@ def check_rules(notes: Notes, settings: Settings) -> None:
             notes.warning(place, rule.name, f"can never match: {reason}", "move it up, change it, or delete it")
     archive = settings.priors.archive
     if archive is not None and archive not in known["destinations"]:
-        names = ", ".join(known["destinations"])
-        remedy = f"give one of: {names}" if names else "add the archive to `destinations`, or leave this out"
+        choice = ", ".join(known["destinations"])
+        remedy = f"give one of: {choice}" if choice else "add the archive to `destinations`, or leave this out"
         notes.fault(("priors", "archive"), archive, "is the name of no destination", remedy, ("destinations",))

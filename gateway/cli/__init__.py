@@ -11,10 +11,12 @@ from gateway.cli.baselines import app as baselines
 from gateway.cli.config import app as config
 from gateway.cli.deliveries import app as deliveries
 from gateway.cli.demo import demo
+from gateway.cli.fetch import fetch
 from gateway.cli.forwards import app as forwards
 from gateway.cli.models import app as models
 from gateway.cli.models import evaluate, tamper, train
 from gateway.cli.network import send
+from gateway.cli.priors import priors
 from gateway.cli.rules import app as rules
 from gateway.cli.serve import serve
 from gateway.cli.studies import retry, status, study
@@ -44,7 +46,7 @@ def _options(
     """Options that stand before every command."""
 
 
-for command in (serve, send, analyse, status, study, retry, verify, demo, tamper, train, evaluate):
+for command in (serve, send, fetch, priors, analyse, status, study, retry, verify, demo, tamper, train, evaluate):
     app.command()(command)
 app.add_typer(audit, name="audit", help="The ledger: what happened, in order, and that nobody changed it.")
 app.add_typer(config, name="config", help="Check, show and document the configuration.")

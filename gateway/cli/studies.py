@@ -119,7 +119,7 @@ def study(
     with existing_database(settings_or_exit(config), Action.READ_STUDY, study_uid=study_uid) as database:
         with closing(database.for_readers()) as readers, readers.reading() as session:
             try:
-                facts = _facts(study_detail(session, study_uid))
+                facts = _facts(study_detail(session, study_uid)) | {"priors": _priors(session, study_uid)}
             except NotFound as fault:
                 record_look(database, study_uid, found=False)
                 fail(str(fault))
@@ -128,6 +128,8 @@ def study(
         typer.echo(json.dumps(facts, indent=2))
         return
     answers.print(f"study {study_uid}: {_counts(facts['instances'])}", highlight=False)
+    for each in facts["priors"]:
+        answers.print(f"  prior study {each['study_uid']}: {_prior_words(each)}", highlight=False, soft_wrap=True)
     for revision in facts["revisions"]:
         _print_revision(revision)
     answers.print(f"Its audit trail: scanwarden audit list --study {study_uid}", highlight=False, soft_wrap=True)
@@ -294,6 +296,28 @@ def _facts(detail: "StudyDetail") -> dict[str, Any]:
             for each in detail.revisions
         ],
     }
+
+
+def _priors(session: "Session", study_uid: str) -> list[dict[str, Any]]:
+    """Studies of the same patient that are here, and those that were asked for."""
+    from storage.priors import known_priors, priors_of
+
+    rows: dict[str, dict[str, Any]] = {
+        each.study_uid: {"study_uid": each.study_uid, "state": "HERE", "verdict": each.verdict, "failure": None}
+        for each in known_priors(session, study_uid)
+    }
+    for asked in priors_of(session, study_uid):
+        row = rows.setdefault(asked.prior_uid, {"study_uid": asked.prior_uid, "verdict": None})
+        row |= {"state": asked.state.value, "failure": asked.failure}
+    return list(rows.values())
+
+
+def _prior_words(facts: dict[str, Any]) -> str:
+    verdict = facts["verdict"]
+    known = f"[{VERDICT_STYLES.get(verdict, 'none')}]{verdict}[/]" if verdict else "no verdict yet"
+    waiting = {"WAITING": "to be fetched", "REFUSED": "not taken", "DEAD": "not fetched"}
+    words = waiting.get(facts["state"], known)
+    return f"{words}: {facts['failure']}" if facts["failure"] else words
 
 
 def _print_revision(revision: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from gateway.pipeline.habits import Devices, devices_of, known_habits, learn
 from gateway.pipeline.limits import EXIT_OUT_OF_MEMORY, deadline
 from gateway.pipeline.patience import patiently
 from gateway.pipeline.points import Point, reached
+from gateway.pipeline.related import note_whose, priors_observed
 from gateway.pipeline.routing import Route, route_of
 from gateway.pipeline.trust import trust_in
 from gateway.results import model_set_digest
@@ -39,6 +40,7 @@ from storage.analyses import (
 from storage.audit.events import Detail
 from storage.copies import note_repeated_pixels, repeated_pixels
 from storage.firstseen import record_first_seen, recorded_uids
+from storage.priors import known_priors
 from storage.studies import RevisionContents, revision_contents
 from storage.tables import Instance, InstanceState, RevisionState
 
@@ -130,6 +132,7 @@ class Analyst:
             bounds.enter_context(self.decoding.study())
             patiently(self._settle, contents)
             patiently(self._take_digests, contents)
+        patiently(note_whose, self._app, contents.revision.study_uid, contents.instances)
 
     def _pass_over(self, contents: RevisionContents, routing: Route) -> None:
         with self._app.database.transaction() as session:
@@ -162,7 +165,12 @@ class Analyst:
                 threads=limits.threads,
                 max_voxels=limits.max_voxels,
                 time_limit=limits.time_limit or float("inf"),
-                observations=(*_incidents(contents), *patiently(self._repeats, contents), *_not_shown(routing)),
+                observations=(
+                    *_incidents(contents),
+                    *patiently(self._repeats, contents),
+                    *patiently(self._priors, contents),
+                    *_not_shown(routing),
+                ),
                 trust=trust_in(self._app.settings, self._app.store, shown),
                 baselines=patiently(self._habits, devices),
                 study_uid=contents.revision.study_uid,
@@ -178,6 +186,12 @@ class Analyst:
     def _repeats(self, contents: RevisionContents) -> tuple[Observation, ...]:
         with self._app.database.reading() as session:
             return repeats_observed(repeated_pixels(session, [each.id for each in contents.instances]))
+
+    def _priors(self, contents: RevisionContents) -> tuple[Observation, ...]:
+        """Whose study it is, by digest, is kept; what else is here of the same patient goes into the report."""
+        note_whose(self._app, contents.revision.study_uid, contents.instances)
+        with self._app.database.reading() as session:
+            return priors_observed(known_priors(session, contents.revision.study_uid))
 
     def _settle(self, contents: RevisionContents) -> None:
         """Promise 4: a second copy with other bytes is a duplicate when it shows the same, else an incident."""

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from config.rules import Rule, Traits, first_match, mismatch
 from gateway.app import App
 from storage import Priority
+from storage.priors import is_prior
 from storage.studies import revision_contents
 from storage.tables import Instance, Revision
 
@@ -57,6 +58,11 @@ class Route:
         asked = {each.rule.priority for each in self.series if each.rule is not None} - {None}
         return Priority.STAT if "stat" in asked else Priority.ROUTINE if asked else None
 
+    @property
+    def priors(self) -> int:
+        """How many earlier studies of the patient are asked for: the most that a series which is analysed asks for."""
+        return max((each.rule.priors for each in self.series if each.rule is not None and each.analysed), default=0)
+
     def models(self, known: Sequence[str]) -> tuple[str, ...]:
         """Those of `known` that a series which is analysed asks for; a series without a wish asks for all."""
         wishes = [each.rule.models if each.rule is not None else None for each in self.series if each.analysed]
@@ -93,8 +99,11 @@ def route_of(app: App, instances: Iterable[Instance]) -> Route:
 
 
 def priority_of(app: App, session: Session, revision: Revision) -> Priority | None:
-    """How urgent the rules call a closed revision; None when they say nothing of it."""
-    if all(rule.priority is None for rule in app.settings.rules):
+    """How urgent the rules call a closed revision; None when they say nothing of it.
+
+    A prior study that was fetched stays as it was received: nobody waits for it.
+    """
+    if all(rule.priority is None for rule in app.settings.rules) or is_prior(session, revision.study_uid):
         return None
     return route_of(app, revision_contents(session, revision.id).instances).priority
 

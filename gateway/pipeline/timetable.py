@@ -73,6 +73,12 @@ class Timetable:
 
             reverification = Reverification(self._app, self._queues, stop)
             self._every(VERIFICATION_LOOK, reverification)
+        if any(rule.priors for rule in settings.rules):
+            from gateway.fetching.background import priors_by_rule
+
+            priors = priors_by_rule(self._app, stop)
+            if priors is not None:
+                self._every(settings.priors.interval, priors)
         alerts = alert_sender(settings, self._app.database, lambda: self.holds and not stop.is_set())
         if alerts is not None:
             self._every(settings.alerts.interval, alerts)
