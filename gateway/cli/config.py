@@ -61,7 +61,22 @@ def write_reference(
     ] = None,
 ) -> None:
     """Write the reference of every key (docs/configuration.md)."""
-    text = reference()
+    _write(reference(), output)
+
+
+@app.command("conformance")
+def write_conformance(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; without it: standard output.")
+    ] = None,
+) -> None:
+    """Write the DICOM conformance statement (docs/conformance.md)."""
+    from gateway.conformance import statement
+
+    _write(statement(), output)
+
+
+def _write(text: str, output: Path | None) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
