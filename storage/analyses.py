@@ -53,6 +53,8 @@ class NewEvidence:
     path: str
     size: int
     file_sha256: str
+    corrected: Sequence[str] = ()
+    """Attributes of the source's header that break the standard and are not copied as they stand."""
 
 
 def begin_analysis(
@@ -279,7 +281,8 @@ def save_evidence(
             AuditEventType.EVIDENCE_CREATED,
             actor=actor,
             subject=each.sop_instance_uid,
-            details={"kind": each.kind, "profile": each.profile, "file_sha256": each.file_sha256},
+            details={"kind": each.kind, "profile": each.profile, "file_sha256": each.file_sha256}
+            | ({"corrected": list(each.corrected)} if each.corrected else {}),
         )
     if revision.state in (RevisionState.CLOSED, RevisionState.ANALYSED):
         revision.state = RevisionState.ENCODED

@@ -58,6 +58,8 @@ class RevisionContents:
     """Copies that wait for the comparison of their pixels."""
     quarantined: list[Instance]
     """Copies whose pixels differ from the stored one's: incidents that the report must name."""
+    deleted: int = 0
+    """Instances of this revision and the ones before it whose files are past their age and gone."""
 
 
 def revisions_due(
@@ -147,6 +149,17 @@ def revision_contents(session: Session, revision_id: int) -> RevisionContents:
     )
     held = session.scalars(query).all()
     stored = [instance for instance in held if instance.state is InstanceState.STORED]
+    expired = (
+        select(Instance.sop_instance_uid)
+        .distinct()
+        .join(Revision, Instance.revision_id == Revision.id)
+        .where(
+            Revision.study_uid == revision.study_uid,
+            Revision.number <= revision.number,
+            Instance.state == InstanceState.EXPIRED,
+        )
+    )
+    gone = set(session.scalars(expired)) - {instance.sop_instance_uid for instance in held}
     return RevisionContents(
         revision=revision,
         study=session.get_one(Study, revision.study_uid),
@@ -154,6 +167,7 @@ def revision_contents(session: Session, revision_id: int) -> RevisionContents:
         new=[instance for instance in stored if instance.revision_id == revision.id],
         contested=[instance for instance in held if instance.state is InstanceState.CONTESTED],
         quarantined=[instance for instance in held if instance.state is InstanceState.QUARANTINED],
+        deleted=len(gone),
     )
 
 

@@ -51,6 +51,7 @@ GRACE_SECONDS = 60.0
 # The ledger has this one since the copy was decided on.
 SAME_UID = "same-uid-other-pixels"
 NOT_SHOWN = "series-not-analysed"
+DELETED = "earlier-images-deleted"
 
 
 class Analyst:
@@ -324,7 +325,19 @@ def _not_shown(routing: Route) -> tuple[Observation, ...]:
 
 def _incidents(contents: RevisionContents) -> tuple[Observation, ...]:
     """What the store knows and the files do not show."""
-    return tuple(_incident(copy) for copy in contents.quarantined)
+    return (*(_incident(copy) for copy in contents.quarantined), *_deleted(contents))
+
+
+def _deleted(contents: RevisionContents) -> tuple[Observation, ...]:
+    """A warning: what is analysed alone lacks its neighbours, and CLEAR would be read as a word on the whole study."""
+    gone, held = contents.deleted, len(contents.instances)
+    if not gone:
+        return ()
+    text = (
+        f"{gone} of the study's {gone + held} instances were past their age and deleted before these came late; only "
+        f"the {held} that are still held were looked at. An earlier report speaks of the others."
+    )
+    return (Observation(DELETED, Severity.WARNING, text, {"deleted": gone, "held": held}),)
 
 
 def _incident(copy: Instance) -> Observation:

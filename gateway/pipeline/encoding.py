@@ -115,4 +115,5 @@ def _kept(store: InstanceStore, profile: str, folder: str, made: EvidenceFile) -
         path=path,
         size=file.stat().st_size,
         file_sha256=file_digest(file),
+        corrected=sorted({str(each.evidence.get("attribute", each.rule)) for each in made.observations}),
     )

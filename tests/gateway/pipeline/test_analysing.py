@@ -1,6 +1,7 @@
 """The analyse step with studies that break it, and with copies that contradict each other."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gateway.pipeline import analysing, patience
 from gateway.pipeline.analysing import Analyst
 from storage import DatabaseUnavailable, InstanceState
 from storage.analyses import analysis_of, begin_analysis, save_analysis
+from storage.retention import expire_instances
 from storage.studies import close_revision
 from storage.tables import Analysis, CloseReason, Instance, LedgerRow, Revision, RevisionState
 from tests.faults.modality import SentStudy, make_study
@@ -140,6 +142,29 @@ def test_other_pixels_under_the_same_uid_are_an_incident_that_the_verdict_names(
     assert path is not None
     assert "same-uid-other-pixels" in (app.store.locate(path) / "analysis.json").read_text()
     assert outcome(app, revision).verdict not in ("CLEAR", "VERIFIED")
+
+
+def test_a_late_instance_that_is_looked_at_alone_says_so_and_is_not_clear(
+    app: App, analyst: Analyst, closed: Callable[[SentStudy], int], tmp_path: Path
+) -> None:
+    study = make_study(tmp_path, edited=False)
+    whole = closed(replace(study, files=study.files[:-1]))
+    analyst.analyse(whole)
+    with app.database.transaction() as session:
+        session.get_one(Revision, whole).state = RevisionState.DONE
+    assert expire_instances(app.store, app.database, timedelta(0), now=LATER) == 4
+    arrive(app, study.files[-1:])
+    with app.database.transaction() as session:
+        late = session.scalars(select(Revision.id).where(Revision.id != whole)).one()
+        close_revision(session, late, CloseReason.QUIET)
+    analyst.analyse(late)
+    words = "4 of the study's 5 instances were past their age and deleted"
+    assert any(words in reason for reason in outcome(app, late).reasons)
+    assert outcome(app, late).verdict not in ("CLEAR", "VERIFIED")
+    assert not any("past their age" in reason for reason in outcome(app, whole).reasons)
+    with app.database.reading() as session:
+        (_, told) = session.scalars(select(LedgerRow.details).where(LedgerRow.event == "analysis-finished")).all()
+    assert words in told
 
 
 def test_an_outage_of_the_database_is_waited_for_and_counts_as_no_attempt(
