@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydicom.datadict import dictionary_description, tag_for_keyword
 from pynetdicom._globals import DEFAULT_MAX_LENGTH
 
 from config.keys import all_keys
@@ -12,7 +13,7 @@ from config.reference import default_of
 from gateway.conformance import associations, objects, statuses, vocabulary
 from gateway.conformance.markdown import code, table
 from gateway.conformance.registry import classes_by_group, name_of, syntaxes_by_group
-from gateway.dicom import conduit, contexts, dimse, part10, tls
+from gateway.dicom import conduit, contexts, dimse, part10, query, tls
 from gateway.results import EvidenceKind, codes
 from gateway.results.imprint import software_version
 from gateway.results.profiles import PROFILES
@@ -144,6 +145,29 @@ def _templates() -> str:
     )
 
 
+def _queries() -> str:
+    """The keys of our queries, from what is asked (N.5)."""
+    return table(
+        ("Request", "Level", "One value", "Asked back"),
+        (
+            ("C-FIND", "STUDY", "one of Study Instance UID, Accession Number, Patient ID", _keywords(query._STUDY)),
+            ("C-FIND", "SERIES", "Study Instance UID", _keywords(query._SERIES)),
+            (
+                "C-FIND",
+                "IMAGE",
+                "Study Instance UID, Series Instance UID",
+                _keywords(("SOPInstanceUID", "SOPClassUID")),
+            ),
+            ("C-GET, C-MOVE", "STUDY", "Study Instance UID", ""),
+            ("C-GET, C-MOVE", "SERIES", "Study Instance UID, Series Instance UID", ""),
+        ),
+    )
+
+
+def _keywords(names: Iterable[str]) -> str:
+    return ", ".join(dictionary_description(tag_for_keyword(name) or 0) for name in names)
+
+
 def _audit() -> str:
     """The EventIDs of our audit messages; the events themselves stand in docs/audit-messages.md (A.C)."""
     return ", ".join(
@@ -187,6 +211,7 @@ _TABLES: Mapping[str, Callable[..., str]] = {
     "shared_table": lambda: _attributes(objects.shared()),
     "object_tables": _objects,
     "template_table": _templates,
+    "query_table": _queries,
     "audit_events": _audit,
     "settings_table": _settings,
     "private_codes": lambda: _codes(private=True),

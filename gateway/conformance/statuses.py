@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from gateway.dicom import move, retrieve
@@ -62,7 +62,7 @@ def store_rows() -> Iterator[tuple[str, str, str]]:
 
 def retrieved_rows() -> Iterator[tuple[str, str]]:
     """What we answer to a C-STORE that a C-GET or C-MOVE of ours caused."""
-    yield hexadecimal(STATUS_SUCCESS), "kept for the comparison"
+    yield hexadecimal(STATUS_SUCCESS), "kept"
     yield hexadecimal(retrieve._CANNOT_STORE), "C-GET: it cannot be written, or its UID is none"
     yield hexadecimal(move._CANNOT_STORE), "C-MOVE: the same"
     yield hexadecimal(move._NOT_OURS), "C-MOVE: not caused by our request (PS3.7 9.1.1.1)"
@@ -88,16 +88,13 @@ def failure_rows() -> Iterator[tuple[str, str, str]]:
 def judged_rows() -> Iterator[tuple[str, str]]:
     """What we do about each status that a destination gives us."""
     for judgement, meaning in _JUDGEMENTS.items():
-        codes = (
-            "any other" if judgement is Judgement.AGAIN else ", ".join(_ranges(lambda s, j=judgement: judge(s) is j))
-        )
-        yield codes, meaning
+        yield "any other" if judgement is Judgement.AGAIN else ", ".join(_ranges(judgement)), meaning
 
 
-def _ranges(holds: Callable[[int], bool]) -> Iterator[str]:
+def _ranges(judgement: Judgement) -> Iterator[str]:
     first = None
     for status in range(0x10001):
-        if status <= 0xFFFF and holds(status):
+        if status <= 0xFFFF and judge(status) is judgement:
             first = status if first is None else first
         elif first is not None:
             last = status - 1
