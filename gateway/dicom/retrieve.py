@@ -49,6 +49,29 @@ _COMMON = (
     ExplicitVRBigEndian,
 )
 
+# For archives whose answers name no SOP class (it is an optional key; DCMTK's dcmqrscp knows none): as many as leave
+# room for the usual transfer syntaxes. An object of another class is then listed and not sent.
+_USUAL = (
+    "1.2.840.10008.5.1.4.1.1.1",  # CR
+    "1.2.840.10008.5.1.4.1.1.1.1",  # DX
+    "1.2.840.10008.5.1.4.1.1.1.2",  # mammography
+    "1.2.840.10008.5.1.4.1.1.2",  # CT
+    "1.2.840.10008.5.1.4.1.1.2.1",  # enhanced CT
+    "1.2.840.10008.5.1.4.1.1.4",  # MR
+    "1.2.840.10008.5.1.4.1.1.4.1",  # enhanced MR
+    "1.2.840.10008.5.1.4.1.1.6.1",  # ultrasound
+    "1.2.840.10008.5.1.4.1.1.7",  # secondary capture
+    "1.2.840.10008.5.1.4.1.1.11.1",  # grayscale presentation state
+    "1.2.840.10008.5.1.4.1.1.12.1",  # XA
+    "1.2.840.10008.5.1.4.1.1.20",  # NM
+    "1.2.840.10008.5.1.4.1.1.66.4",  # segmentation
+    "1.2.840.10008.5.1.4.1.1.88.22",  # enhanced SR
+    "1.2.840.10008.5.1.4.1.1.88.33",  # comprehensive SR
+    "1.2.840.10008.5.1.4.1.1.88.59",  # key object selection
+    "1.2.840.10008.5.1.4.1.1.88.67",  # radiation dose SR
+    "1.2.840.10008.5.1.4.1.1.128",  # PET
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -111,6 +134,8 @@ def get_study(
     listed(len(fetched.listed))
     first = list(expected)
     classes = {each.sop_class_uid for each in fetched.listed.values()} | {sop_class for sop_class, _ in first}
+    if "" in classes and not first:
+        classes |= set(_USUAL)
     rest = sorted(TRANSFER_SYNTAXES - {str(syntax) for syntax in _COMMON})
     syntaxes = [*(str(syntax) for syntax in _COMMON), *rest]
     pairs = [*first, *((each, syntax) for syntax in syntaxes for each in sorted(classes) if each)]
