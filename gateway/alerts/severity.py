@@ -26,6 +26,7 @@ _SEVERITIES = {
     AuditEventType.NOTICE_DEAD: AlertSeverity.WARNING,
     AuditEventType.INSTANCE_DAMAGED: AlertSeverity.INCIDENT,
     AuditEventType.PIXELS_REPEATED: AlertSeverity.WARNING,
+    AuditEventType.COMMITMENT_REFUSED: AlertSeverity.WARNING,
     AuditEventType.COMMITMENT_DEAD: AlertSeverity.WARNING,
     AuditEventType.FORWARD_DEAD: AlertSeverity.WARNING,
     AuditEventType.FORWARDING_STALLED: AlertSeverity.WARNING,

@@ -42,7 +42,7 @@ from storage.commitment_requests import (
     record_not_reported,
     record_reported,
 )
-from storage.commitments import Reference, record_report
+from storage.commitments import Reference, commitment, record_report
 from storage.tables import CommitmentRequest
 
 log = structlog.get_logger(__name__)
@@ -70,6 +70,7 @@ class CommitmentService:
         self, settings: Settings, database: Database, trail: Trail, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._limits = settings.commitment
+        self._titles = {each.name: each.ae_title for each in settings.destinations}
         self._database = database
         self._trail = trail
         self._clock = clock
@@ -171,6 +172,7 @@ class CommitmentService:
         try:
             report = read_report(message.EventInformation, syntax)
             with self._database.transaction() as session:
+                self._hold_to_the_asked(commitment(session, report.transaction_uid).destination, title)
                 record_report(
                     session,
                     report.transaction_uid,
@@ -188,6 +190,11 @@ class CommitmentService:
             log.warning("a report about storage commitment is not kept", reason=str(fault))
             return Status.PROCESSING_FAILURE
         return Status.SUCCESS
+
+    def _hold_to_the_asked(self, destination: str, title: str) -> None:
+        """Whoever may call us is not whoever we asked. Raises RequestRefused."""
+        if self._titles.get(destination, title) != title:
+            raise RequestRefused(Status.INVALID_ARGUMENT, f"a report on what {destination} was asked for")
 
     def _confirmed(self, association: GatewayAssociation, message: N_EVENT_REPORT) -> None:
         with self._lock:

@@ -19,7 +19,16 @@ from gateway.app import App
 from gateway.dicom.conduit import Conduit, Pair, StoredInstance
 from gateway.dicom.contexts import MAX_CONTEXTS
 from gateway.dicom.scu import ConnectionBroken, SendError
-from storage import Database, InstanceState, StorageError
+from storage import (
+    AuditEvent,
+    AuditEventType,
+    AuditOutcome,
+    Database,
+    InstanceState,
+    StorageError,
+    role_actor,
+)
+from storage.audit.ledger import append
 from storage.forwarding import (
     EXPIRED,
     Passage,
@@ -218,6 +227,8 @@ class Lane:
                     continue
                 with self._app.database.transaction() as session:
                     record_refused(session, each, refusal, pause=self._pause_of(each, refusal))
+                    if refusal == DAMAGED:
+                        append(session, [_damage(each)])
                 log.warning(
                     "an instance is not passed on",
                     destination=self._destination.name,
@@ -320,6 +331,19 @@ class Lane:
                 record_stall(session, self._destination.name, failure)
         except StorageError as fault:
             log.warning("an audit event is lost", reason=str(fault))
+
+
+def _damage(passage: Passage) -> AuditEvent:
+    """Somebody, or a disk, changed what we had acknowledged: more than a dead letter."""
+    row = passage.instance
+    return AuditEvent(
+        AuditEventType.INSTANCE_DAMAGED,
+        role_actor("deliver"),
+        AuditOutcome.SERIOUS_FAILURE,
+        study_uid=row.study_uid,
+        subject=row.sop_instance_uid,
+        details={"reason": DAMAGED, "file_sha256": row.file_sha256},
+    )
 
 
 class OutOfResources(SendError):

@@ -4,7 +4,7 @@ import json
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from sqlalchemy import select
 
 from config import Settings
+from config.settings import Destination
 from gateway.dicom.receiver import Receiver
 from gateway.dicom.scu import SendingEntity
 from storage import AuditEventType, Database, InstanceStore, Ledger, LedgerRecord, open_database, open_store
@@ -106,13 +107,16 @@ def start(tmp_path: Path, empty_database: Path) -> Iterator[Start]:
     """Opens gateways, `start(max_associations=2)` with settings of the section `dicom`; all are drained at the end."""
     running: list[Gateway] = []
 
-    def open_port(store_settings: Mapping[str, Any] | None = None, **dicom: Any) -> Gateway:
+    def open_port(
+        store_settings: Mapping[str, Any] | None = None, destinations: Sequence[Destination] = (), **dicom: Any
+    ) -> Gateway:
         settings = Settings.model_validate(
             {
                 "dicom": {"host": "127.0.0.1", "port": free_port(), **dicom},
                 "store": {"root": tmp_path / f"var{len(running)}", "high_watermark": 1.0, "low_watermark": 1.0}
                 | dict(store_settings or {}),
                 "database": {"busy_timeout": 1},
+                "destinations": [each.model_dump() for each in destinations],
             }
         )
         store = open_store(settings)

@@ -60,9 +60,9 @@ class Pacs:
             information.FailedSOPSequence = bad
         return information, 2 if bad else 1
 
-    def call(self, gateway: Gateway, asked: Dataset) -> int:
+    def call(self, gateway: Gateway, asked: Dataset, ae_title: str = "PACS") -> int:
         """Report on an association to our port; the status of our answer."""
-        ae = AE(ae_title="PACS")
+        ae = AE(ae_title=ae_title)
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 10
         association = ae.associate(
             "127.0.0.1",
