@@ -104,16 +104,16 @@ def ask_for(
 ) -> Prior:
     """Mark a study as a prior of another one before anything of it arrives; one that is here is not fetched."""
     row = session.get(Prior, (study_uid, prior_uid))
-    if row is None:
-        row = Prior(study_uid=study_uid, prior_uid=prior_uid)
-        session.add(row)
-    elif row.state in (PriorState.FETCHED, PriorState.HERE, PriorState.WAITING):
+    if row is not None and row.state in (PriorState.FETCHED, PriorState.HERE, PriorState.WAITING):
         return row
+    is_here = session.get(Study, prior_uid) is not None
+    row = row or Prior(study_uid=study_uid, prior_uid=prior_uid)
     row.patient, row.archive, row.actor = patient, archive, actor
-    row.state = PriorState.HERE if session.get(Study, prior_uid) is not None else PriorState.WAITING
+    row.state = PriorState.HERE if is_here else PriorState.WAITING
     row.instances = row.attempts = 0
     row.failure, row.asked_at, row.next_at = None, now, now
-    row.finished_at = now if row.state is PriorState.HERE else None
+    row.finished_at = now if is_here else None
+    session.add(row)
     session.flush()
     return row
 

@@ -6,6 +6,7 @@ refused). What the archive says of patients goes to the screen, and nowhere else
 """
 
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import structlog
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -83,7 +85,7 @@ def fetch(
             pass
     from gateway.app import build
 
-    with build(settings) as app:
+    with without_log(), build(settings) as app:
         archive = archive_or_exit(settings, origin)
         if study_uid is None or only_list:
             found = _ask(app, archive, given)
@@ -136,6 +138,17 @@ def fetcher_of(app: "App", archive: "AnyArchive", bar: "Bar") -> "Fetcher":
 
     pace = Pace(app.settings.verification.instances_per_second, also=bar.arrived)
     return Fetcher(app, archive, actor=person(), pace=pace)
+
+
+@contextmanager
+def without_log() -> Iterator[None]:
+    """What the service would log is told here by the answer, and standard output belongs to that."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from gateway.cli.fetch import (
     in_turn,
     progress_of,
     study_facts,
+    without_log,
 )
 from gateway.cli.options import (
     ConfigOption,
@@ -57,7 +58,7 @@ def priors(
             pass
     from gateway.app import build
 
-    with build(settings) as app:
+    with without_log(), build(settings) as app:
         archive = archive_or_exit(settings, origin)
         candidates = _find(app, archive, study_uid)
         became = _fetch_priors(app, archive, study_uid, candidates, fetch) if fetch else {}

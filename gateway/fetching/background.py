@@ -99,7 +99,7 @@ class PriorsByRule:
         with self._app.database.transaction() as session:
             room = self._limits.per_patient - asked_of_patient(session, found.digest, now - DAY, actor=ACTOR)
             left = 0
-            for each in found.studies[: search.wanted]:
+            for rank, each in enumerate(found.studies[: search.wanted]):
                 if room <= 0:
                     left += 1
                     continue
@@ -110,7 +110,7 @@ class PriorsByRule:
                     patient=found.digest,
                     archive=self._archive.name,
                     actor=ACTOR,
-                    now=now,
+                    now=now + timedelta(microseconds=rank),  # they come in the order of the list
                 )
                 room -= prior.state is PriorState.WAITING
             words = f"{left} prior studies are left out: priors.per_patient" if left else None

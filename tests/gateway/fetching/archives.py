@@ -16,7 +16,7 @@ from tests.gateway.dicom.conftest import free_port
 from tests.remembered import phantom
 
 DCMQRSCP = Path("/usr/bin/dcmqrscp")
-MOVE_AE_TITLE = "FETCHMOVE"
+MOVE_AE_TITLE, MOVE_PORT = "FETCHMOVE", free_port()
 
 
 def study(folder: Path, seed: int, *, slices: int = 2, **elements: str) -> list[Path]:

@@ -23,6 +23,7 @@ from tests.gateway.dicom.conftest import free_port
 from tests.gateway.fetching.archives import (
     DCMQRSCP,
     MOVE_AE_TITLE,
+    MOVE_PORT,
     destination,
     instances_of,
     put,
@@ -30,23 +31,10 @@ from tests.gateway.fetching.archives import (
     study,
     uid_of,
 )
-from tests.peers import ORTHANC, Orthanc, running_orthanc
+from tests.peers import Orthanc
 from tests.remembered import edited, gateway, receive
 
 pytestmark = pytest.mark.peers
-MOVE_PORT = free_port()
-
-
-@pytest.fixture(scope="module")
-def orthanc() -> Iterator[Orthanc]:
-    if not Path(ORTHANC).is_file():
-        pytest.skip("Orthanc is not installed (apt-get install orthanc)")
-    modalities = {"fetch": (MOVE_AE_TITLE, "127.0.0.1", MOVE_PORT)}
-    options = {"DicomAlwaysAllowMove": True}
-    with running_orthanc(
-        ae_title="ARCHIVE", plugins=("libOrthancDicomWeb.so",), modalities=modalities, options=options
-    ) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +57,6 @@ def archive(request: pytest.FixtureRequest) -> tuple[int, dict[str, Any]]:
     if request.param == "dicomweb":
         verification |= {"dicomweb": f"{running.url}/dicom-web"}
     return running.dicom_port, {"verification": verification}
-
-
-@pytest.fixture
-def at_orthanc(orthanc: Orthanc, tmp_path: Path) -> Iterator[App]:
-    settings: dict[str, Any] = {"verification": {"archive": "pacs", "instances_per_second": 1000}}
-    with gateway(tmp_path, destinations=[destination(orthanc.dicom_port)], **settings) as app:
-        yield app
 
 
 def fetcher(app: App) -> Fetcher:
