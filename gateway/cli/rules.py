@@ -50,6 +50,7 @@ def _facts(found: "Route", settings: "Settings") -> dict[str, Any]:
         "priority": priority.value if priority is not None else None,
         "models": list(found.models(settings.analysis.models)) if analysed else [],
         "destinations": list(found.destinations(names)) if analysed else [],
+        "priors": found.priors,
         "series": [
             {
                 "series_uid": each.traits.series_uid,
@@ -80,4 +81,5 @@ def _outcome(facts: dict[str, Any]) -> str:
         return "received and recorded, not analysed; no evidence is made"
     priority = facts["priority"] or "as received"
     where = ", ".join(facts["destinations"]) or "nowhere"
-    return f"priority {priority}; models {', '.join(facts['models'])}; evidence goes to {where}"
+    priors = f"; up to {facts['priors']} prior studies are fetched" if facts["priors"] else ""
+    return f"priority {priority}; models {', '.join(facts['models'])}; evidence goes to {where}{priors}"
