@@ -1,4 +1,4 @@
-"""The statement as one text: the template, and a function for each table that it names."""
+"""The statement as one text: the template, and a function for each table or list that it names."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -184,6 +184,10 @@ def _settings(*names: str) -> str:
     )
 
 
+def _default(name: str) -> str:
+    return next(default_of(key) for key in all_keys().values() if key.name == name)
+
+
 def _codes(private: bool) -> str:
     found = vocabulary.private_codes() if private else vocabulary.standard_codes()
     return table(
@@ -214,6 +218,7 @@ _TABLES: Mapping[str, Callable[..., str]] = {
     "query_table": _queries,
     "audit_events": _audit,
     "settings_table": _settings,
+    "default": _default,
     "private_codes": lambda: _codes(private=True),
     "standard_codes": lambda: _codes(private=False),
     "store_table": lambda: table(("Status", "Reason", "Meaning"), statuses.store_rows()),
