@@ -2,7 +2,7 @@
 
 import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -39,6 +39,7 @@ from storage.analyses import (
 )
 from storage.audit.events import Detail
 from storage.copies import note_repeated_pixels, repeated_pixels
+from storage.digests import file_digest
 from storage.firstseen import record_first_seen, recorded_uids
 from storage.priors import known_priors
 from storage.studies import RevisionContents, revision_contents
@@ -52,6 +53,7 @@ GRACE_SECONDS = 60.0
 SAME_UID = "same-uid-other-pixels"
 NOT_SHOWN = "series-not-analysed"
 DELETED = "earlier-images-deleted"
+ALTERED_HERE = "stored-file-altered"
 
 
 class Analyst:
@@ -132,7 +134,7 @@ class Analyst:
                 bounds.enter_context(deadline(limit + GRACE_SECONDS, lambda: self._hung(contents)))
             bounds.enter_context(self.decoding.study())
             patiently(self._settle, contents)
-            patiently(self._take_digests, contents)
+            patiently(self._take_digests, contents, self._altered(contents))
         patiently(note_whose, self._app, contents.revision.study_uid, contents.instances)
 
     def _pass_over(self, contents: RevisionContents, routing: Route) -> None:
@@ -153,7 +155,8 @@ class Analyst:
                 bounds.enter_context(deadline(limits.time_limit + GRACE_SECONDS, lambda: self._hung(contents)))
             bounds.enter_context(self.decoding.study())
             patiently(self._settle, contents)
-            patiently(self._take_digests, contents)
+            altered = self._altered(contents)
+            patiently(self._take_digests, contents, altered)
             contents = patiently(self._contents, contents.revision.id)
             shown = [instance for instance in contents.instances if instance.series_uid not in routing.ignored]
             files = [self._app.store.locate(instance.path) for instance in shown]
@@ -168,6 +171,7 @@ class Analyst:
                 time_limit=limits.time_limit or float("inf"),
                 observations=(
                     *_incidents(contents),
+                    *_altered_here(altered),
                     *patiently(self._repeats, contents),
                     *patiently(self._priors, contents),
                     *_not_shown(routing),
@@ -226,13 +230,26 @@ class Analyst:
         except (PixelsUnreadable, DecoderDied):
             return None
 
-    def _take_digests(self, contents: RevisionContents) -> None:
+    def _altered(self, contents: RevisionContents) -> frozenset[str]:
+        """Instances whose files are not what was acknowledged: the PACS may hold another image than we look at."""
+        found = []
+        for instance in contents.instances:
+            try:
+                if file_digest(self._app.store.locate(instance.path)) != instance.file_sha256:
+                    found.append(instance.sop_instance_uid)
+            except OSError:
+                continue  # what cannot be read is not analysed, and the analysis says so
+        return frozenset(found)
+
+    def _take_digests(self, contents: RevisionContents, altered: Collection[str]) -> None:
         with self._app.database.reading() as session:
             recorded = recorded_uids(session, contents.revision.study_uid)
         pixels: dict[int, str] = {}
         attributes: dict[int, dict[str, str]] = {}
         for instance in contents.instances:
             if instance.pixel_sha256 is not None and instance.sop_instance_uid in recorded:
+                continue
+            if instance.sop_instance_uid in altered:
                 continue
             try:
                 attributes[instance.id], digest = self.decoding.digests(self._app.store.locate(instance.path))
@@ -350,6 +367,16 @@ def _incident(copy: Instance) -> Observation:
         evidence=evidence,
         sop_instance_uids=(copy.sop_instance_uid,),
     )
+
+
+def _altered_here(altered: Collection[str]) -> tuple[Observation, ...]:
+    if not altered:
+        return ()
+    text = (
+        f"{len(altered)} files in our own store are not what was received and acknowledged. What was analysed here may "
+        "not be what the archive holds; compare it with what was first seen: scanwarden verify."
+    )
+    return (Observation(ALTERED_HERE, Severity.INCIDENT, text, {"files": len(altered)}, tuple(sorted(altered))),)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

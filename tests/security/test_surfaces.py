@@ -15,13 +15,17 @@ from gateway.alerts.severity import AlertSeverity, severity_of
 from gateway.app import App, build, prepare
 from gateway.dicom.commitment import Status
 from gateway.metrics.snapshots import Publisher, folder
+from gateway.pipeline import analysing
 from gateway.pipeline.forwarding import Forwarder
 from storage import AuditEventType, LedgerRecord
+from storage.analyses import analysis_of
 from storage.commitments import ask, commitment
 from storage.forwarding import counts
-from storage.tables import CommitmentState, ForwardState, Instance
+from storage.studies import close_revision
+from storage.tables import Analysis, CloseReason, CommitmentState, ForwardState, Instance, Revision
 from tests.faults.harness import Archive, wait_for
 from tests.faults.modality import make_study
+from tests.faults.service import bright_pixels
 from tests.gateway.dicom.conftest import Start as StartPort
 from tests.gateway.dicom.conftest import mr_image
 from tests.gateway.dicom.test_commitment import request
@@ -92,6 +96,34 @@ def test_attack_a_file_is_altered_before_it_is_passed_on(tmp_path: Path) -> None
     assert archive.digests[files[1].stem] == {sha256(_data_set(sound)).hexdigest()}
 
 
+def test_attack_a_file_is_made_harmless_before_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The PACS has the edited image; whoever holds our disk shows the detector another one."""
+    monkeypatch.setattr(analysing, "detectors_for", lambda *_, **__: (bright_pixels(),))
+    edited, twin = (make_study(tmp_path, edited=edited, slices=3) for edited in (True, False))
+    settings = Settings(store={"root": tmp_path / "var", "high_watermark": 1, "low_watermark": 1, "reserve_bytes": 0})
+    prepare(settings)
+    with build(settings) as app:
+        analyst = analysing.Analyst(app)
+        try:
+            for study in (edited, twin):
+                arrive(app, study.files)
+            for path in _paths(app)[:3]:
+                harmless = dcmread(path)
+                harmless.PixelData = (harmless.pixel_array % 1000).tobytes()
+                harmless.save_as(path)
+            found = {study: _analysed(app, analyst, study.study_uid) for study in (edited, twin)}
+            (incident,) = app.ledger.list(event=AuditEventType.INCIDENT_OBSERVED)
+            with app.database.reading() as session:
+                seen = set(session.scalars(select(Instance.sop_instance_uid).where(Instance.pixel_sha256.is_not(None))))
+        finally:
+            analyst.decoding.close()
+    assert found[edited].verdict == "REVIEW"
+    assert "3 files in our own store are not what was received" in found[edited].reasons[0]
+    assert (incident.study_uid, alert(incident)) == (edited.study_uid, AlertSeverity.INCIDENT)
+    assert seen == {file.stem for file in twin.files}  # what was put there is nothing that was first seen
+    assert not any("our own store" in reason for reason in found[twin].reasons)
+
+
 @pytest.mark.parametrize(
     ("source", "authorization", "status"),
     [
@@ -144,6 +176,15 @@ def test_attack_a_name_smuggled_into_what_the_figures_show(start_web: StartWeb) 
 def _paths(app: App) -> list[Path]:
     with app.database.reading() as session:
         return [app.store.locate(path) for path in session.scalars(select(Instance.path).order_by(Instance.id))]
+
+
+def _analysed(app: App, analyst: analysing.Analyst, study_uid: str) -> Analysis:
+    with app.database.transaction() as session:
+        revision = session.scalars(select(Revision.id).where(Revision.study_uid == study_uid)).one()
+        close_revision(session, revision, CloseReason.QUIET)
+    analyst.analyse(revision)
+    with app.database.reading() as session:
+        return analysis_of(session, revision)
 
 
 def _numbers(app: App) -> dict[ForwardState, int]:

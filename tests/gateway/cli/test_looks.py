@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from config import load_settings
 from gateway.app import build, prepare
