@@ -18,12 +18,14 @@ from types import TracebackType
 from typing import Self
 
 from config.settings import Collector
+from gateway.alerts.severity import AlertSeverity, severity_of
 from gateway.dicom.tls import TlsFault, client_context
 from storage import LedgerRecord
 from storage.audit.messages import moment
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 5424 section 6.4: what follows is UTF-8
 NOTICE, WARNING = 5, 4  # the severities of ITI-20
+CRITICAL = 2  # an incident, which ITI-20 does not know
 _CHUNK = 256 * 1024
 _TICK = 0.02
 
@@ -52,10 +54,18 @@ class Header:
 
     def message(self, record: LedgerRecord, xml: bytes) -> bytes:
         """The SYSLOG-MSG of a record, without structured data: ITI-20 has no use for it."""
-        priority = 8 * self.facility + (NOTICE if record.outcome == 0 else WARNING)
+        priority = 8 * self.facility + _severity(record)
         time = moment(record).isoformat()
         names = " ".join(_printable(name) for name in (self.host, self.application, self.process, self.message_id))
         return f"<{priority}>1 {time} {names} - ".encode("ascii") + BYTE_ORDER_MARK + xml
+
+
+def _severity(record: LedgerRecord) -> int:
+    """RFC 5424 section 6.2.1, so that a collector can wake somebody by the priority alone."""
+    alert = severity_of(record.event, record.outcome)
+    if alert is AlertSeverity.INCIDENT:
+        return CRITICAL
+    return NOTICE if alert is None and record.outcome == 0 else WARNING
 
 
 def framed(message: bytes) -> bytes:

@@ -59,6 +59,8 @@ def test_a_header_is_what_rfc_5424_and_iti_20_say() -> None:
     assert header.message(RECORD, b"<x/>") == b"<85>" + start + BYTE_ORDER_MARK + b"<x/>"
     failed = LedgerRecord(**{name: getattr(RECORD, name) for name in RECORD.__slots__} | {"outcome": 8})
     assert header.message(failed, b"").startswith(b"<84>1 ")
+    incident = LedgerRecord(**{n: getattr(failed, n) for n in RECORD.__slots__} | {"event": "verification-differs"})
+    assert header.message(incident, b"").startswith(b"<82>1 ")
     assert Header(4, "DICOM+RFC3881").message(RECORD, b"").startswith(b"<37>1 ")
 
 
