@@ -6,12 +6,13 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # Much of the suite waits for peers and clocks: one worker more than cores.
 WORKERS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 1)))
 
-.PHONY: demo test lint serve peers attacks clean help
+.PHONY: demo test lint serve peers attacks viewers clean help
 
 help:
 	@echo "make demo   set up, start the gateway, send a study, show what comes back (STUDY=folder sends yours too)"
 	@echo "make test   set up, install the real peers when root, run the whole test suite"
 	@echo "make attacks  the red-team suite alone (docs/security.md)"
+	@echo "make viewers  OHIF and Orthanc's viewers on our evidence objects, in Chromium (docs/viewers.md)"
 	@echo "make lint   ruff and mypy --strict"
 	@echo "make serve  run the gateway (CONFIG=file.yaml, else the defaults)"
 
@@ -37,6 +38,16 @@ test: $(VENV)/.developing peers
 
 attacks: $(VENV)/.developing peers
 	$(BIN)/python -m pytest tests/security -v
+
+$(VENV)/.viewing: $(VENV)/.developing
+	$(PIP) install -q -c constraints.txt -e ".[viewers]"
+	@touch $@
+
+# PICTURES=docs/images renews the documentation's screenshots.
+viewers: $(VENV)/.viewing peers
+	@sh tests/viewers/programs.sh
+	$(if $(PICTURES),SCANWARDEN_PICTURES=$(PICTURES)) $(BIN)/python -m pytest -v --timeout 1200 \
+	    -o 'python_files=seen_in_*.py' tests/viewers $(PYTEST_ARGS)
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .
