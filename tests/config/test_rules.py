@@ -141,6 +141,8 @@ def test_a_modality_that_contradicts_the_sop_class_is_named() -> None:
         ("rules: [{name: a, when: {sop_class: [Nonsense]}}]", "rules[0].when.sop_class[0]"),
         ("rules: [{name: a, when: {modalty: [CT]}}]", "rules[0].when.modalty"),
         ("rules: [{name: a, when: {modality: [c/t]}}]", "rules[0].when.modality[0]"),
+        ("rules: [{name: a, priors: 2}]", "rules[0].priors"),
+        ("priors: {archive: nowhere}", "priors.archive"),
     ],
 )
 def test_a_fault_in_a_rule_is_found(checked: Callable[[str], Report], text: str, key: str) -> None:
