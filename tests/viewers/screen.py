@@ -42,7 +42,7 @@ def bright(picture: Picture) -> Mask:
     return found
 
 
-def on_screen(image: NDArray[np.generic], corners: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.generic]:
+def on_screen(image: NDArray[np.uint8], corners: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.uint8]:
     """An image (rows, columns, …) as it has to lie on a screen of this `shape`, by nearest neighbour; else zero.
 
     `corners` (3, 2): column and row on the screen of the matrix's corners at the top left, top right, bottom left.

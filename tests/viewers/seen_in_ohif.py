@@ -35,7 +35,7 @@ def regions_on_screen(sent: Sent, viewer: Ohif, shown: Slice) -> Mask:
     (volume,) = sent.tampered.analysis.series
     labels = volume.labels[volume.sop_instance_uids.index(shown.sop_instance_uid)]
     places = viewer.places(corners(sent.tampered.source(shown.sop_instance_uid)))
-    found: Mask = on_screen(labels > 0, places, shown.picture.shape[:2]) > 0
+    found: Mask = on_screen((labels > 0).astype(np.uint8), places, shown.picture.shape[:2]) > 0
     return found
 
 
@@ -112,14 +112,15 @@ def test_the_key_images_open_as_they_were_made(sent: Sent, page: Page, address: 
     viewer.open_images("Scanwarden key images")
     viewer.close_player()
     made = {str(each.SOPInstanceUID): each for each in map(dcmread, sent.evidence["tampered"][EvidenceKind.SC])}
-    seen = set()
+    seen: set[str] = set()
     for shown in viewer.slices():
         picture = made[shown.sop_instance_uid].pixel_array
         rows, columns = picture.shape[:2]
         places = viewer.places(np.array([(0, 0, 0), (columns, 0, 0), (0, rows, 0)], float))
         wanted = on_screen(picture, places, shown.picture.shape[:2])
         area = viewer.clear_of_letters(shown.picture)
-        likeness = np.corrcoef(shown.picture[area].ravel(), wanted[area].ravel())[0, 1]
+        seen_pixels, made_pixels = shown.picture[area].astype(float), wanted[area].astype(float)
+        likeness = np.corrcoef(seen_pixels.ravel(), made_pixels.ravel())[0, 1]
         assert likeness > 0.95
         assert tint(viewer, shown, REMOVED).any()
         if not seen:

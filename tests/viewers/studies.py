@@ -75,7 +75,7 @@ def _fix_window(file: Path) -> None:
     """Give an MR image a window, so that a viewer shows what is bright in the same way on every slice."""
     dataset = dcmread(file)
     if dataset.Modality == "MR":
-        holder = dataset
+        holder: Dataset = dataset
         if "SharedFunctionalGroupsSequence" in dataset:
             holder = Dataset()
             dataset.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence = [holder]
