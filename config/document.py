@@ -3,6 +3,7 @@
 PyYAML takes the last of two equal keys without a word, and follows aliases without end; both are faults here.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ Place = tuple[str | int, ...]
 _LARGEST = 1024 * 1024
 _MOST_NODES = 20_000
 _DEEPEST = 32
+_DECIMAL = re.compile(r"[-+]?[0-9]+")
 _MERGE = "tag:yaml.org,2002:merge"
 # PyYAML quotes the file's own text in some of its messages, and that text may be a password: these words are ours.
 _SYNTAX = {
@@ -177,6 +179,8 @@ class _Reader:
         except (yaml.YAMLError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError):
             self._fault(place, node, "is no value that YAML can read", "put it in quotes, without a tag")
             return None
+        if type(value) is int and _DECIMAL.fullmatch(str(node.value)):
+            return int(str(node.value))  # YAML 1.1 takes 0104 for 68; nobody who writes a port does
         # Dates and binary data are YAML's idea of the text, never ours.
         return value if isinstance(value, bool | int | float | str | None) else str(node.value)
 

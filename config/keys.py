@@ -142,9 +142,14 @@ def in_words(annotation: Any, metadata: list[Any]) -> str:
     words = next((mark.words for mark in metadata if isinstance(mark, Form)), None)
     pattern = next((mark.pattern for mark in metadata if getattr(mark, "pattern", None)), None)
     if pattern and words is None:
+        if pattern != _NAME:
+            raise TypeError(f"the schema has a pattern that config.keys has no words for; give it a Form: {pattern}")
         return "1 to 32 lower-case letters, digits, _ or -, beginning with a letter or digit"
     words = words or _plain(annotation)
     return words + (_bounds(metadata) if annotation in (int, float) else "")
+
+
+_NAME = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 
 
 def _plain(annotation: Any) -> str:

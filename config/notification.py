@@ -1,27 +1,29 @@
 """The settings of notification: who is told that a study is suspect, and how."""
 
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from config.section import Section
-from config.values import Age, Count, FilePath, Host, Port, PositiveSeconds, Seconds
+from config.values import Age, Count, FilePath, Form, Host, MailAddress, Port, PositiveSeconds, Seconds, WebAddress
 
 _PATIENT = (
     "Whether patient's name, number, birth date and sex, and the accession number, go with it; they come from the "
     "images' headers."
 )
+Hl7Name = Annotated[
+    str,
+    Field(max_length=20, pattern=r"^[A-Za-z0-9_. -]*$"),
+    Form("at most 20 letters, digits, spaces, dots, _ or -"),
+]
 _SIGNED_BY = "PEM file with the authorities of the receiver's certificate; unset: those of this machine."
 
 
 class NoticeWebhook(Section):
     """A signed POST, in the form of an alert (docs/signatures-and-access.md)."""
 
-    url: str = Field(
-        pattern=r"^https?://[^\s/?#@]+(/[^\s]*)?$",
-        description="Where it is posted: https://…, or http://… on this machine.",
-    )
+    url: WebAddress = Field(description="Where it is posted: https://…, or http://… on this machine.")
     secret_file: FilePath = Field(description="File with the secret, 32 bytes or more, that signs it (HMAC-SHA256).")
     authorities: FilePath | None = Field(None, description=_SIGNED_BY)
     include_patient: bool = Field(False, description=_PATIENT)
@@ -35,9 +37,9 @@ class NoticeHl7(Section):
     port: Port = Field(2575, description="Its port.")
     tls: bool = Field(False, description="Whether it is spoken to over TLS.")
     authorities: FilePath | None = Field(None, description=_SIGNED_BY)
-    sending_facility: str = Field("", max_length=20, pattern=r"^[A-Za-z0-9_. -]*$", description="MSH-4.")
-    receiving_application: str = Field("", max_length=20, pattern=r"^[A-Za-z0-9_. -]*$", description="MSH-5.")
-    receiving_facility: str = Field("", max_length=20, pattern=r"^[A-Za-z0-9_. -]*$", description="MSH-6.")
+    sending_facility: Hl7Name = Field("", description="MSH-4.")
+    receiving_application: Hl7Name = Field("", description="MSH-5.")
+    receiving_facility: Hl7Name = Field("", description="MSH-6.")
     include_patient: bool = Field(False, description=_PATIENT)
     timeout: PositiveSeconds = Field(10, description="Seconds to wait for its acknowledgement.")
 
@@ -51,7 +53,7 @@ class NoticeEmail(Section):
     authorities: FilePath | None = Field(None, description=_SIGNED_BY)
     user: str | None = Field(None, min_length=1, description="User at the mail server; unset: no login.")
     password_file: FilePath | None = Field(None, description="File with the user's password.")
-    sender: str = Field(pattern=r"^[^\s@<>]+@[^\s@<>]+$", description="Address that it comes from.")
+    sender: MailAddress = Field(description="Address that it comes from.")
     recipients: tuple[str, ...] = Field(min_length=1, description="Addresses that it goes to.")
     include_patient: bool = Field(False, description=_PATIENT)
     timeout: PositiveSeconds = Field(20, description="Seconds to wait for each of its answers.")

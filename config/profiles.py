@@ -1,11 +1,11 @@
 """The settings of profiles: what a kind of PACS or viewer gets, as differences from a profile that comes along."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from config.section import Section
-from config.values import Count
+from config.values import Count, Form
 
 ObjectName = Literal["SEG", "LABELMAP", "SC", "GSPS", "TEXT", "PLANAR", "SR", "KOS"]
 
@@ -17,9 +17,8 @@ class OwnProfile(Section):
         pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$",
         description="Its name, for `profile` of destinations; UIDs depend on it.",
     )
-    extends: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$",
-        description="The profile that it differs from: ohif, slicer, weasis, orthanc, legacy or air.",
+    extends: Annotated[str, Form("one of ohif, slicer, weasis, orthanc, legacy, air")] = Field(
+        description="The profile that it differs from, of those that come along.",
     )
     objects: tuple[ObjectName, ...] | None = Field(
         None, min_length=1, description="The kinds of evidence object, of those in docs/evidence.md."

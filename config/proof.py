@@ -1,7 +1,7 @@
 """The settings of the proof: ledger, collectors, anchors, verification, signatures, alerts and who may look."""
 
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,10 +13,12 @@ from config.values import (
     Count,
     FilePath,
     FolderPath,
+    Form,
     Host,
     Port,
     PositiveSeconds,
     Share,
+    WebAddress,
     WebRoot,
 )
 
@@ -48,30 +50,36 @@ class Collector(Section):
     backoff_limit: PositiveSeconds = Field(60, description="Longest pause between two attempts, seconds.")
 
 
+BucketName = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"),
+    Form("3 to 63 lower-case letters, digits, dots or -, beginning and ending with a letter or digit"),
+]
+BucketPrefix = Annotated[
+    str,
+    Field(pattern=r"^([A-Za-z0-9_.-]+/)+$", max_length=200),
+    Form("folder names, each with a / after it"),
+]
+Region = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$"), Form("the name of a region, such as eu-central-1")]
+
+
 class S3(Section):
     """A bucket with object lock, at Amazon S3 or a store that speaks its API.
 
     Credentials come from the environment or the machine's role, where the AWS tools find them; they have no key here.
     """
 
-    bucket: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Name of the bucket; made with object lock enabled."
-    )
-    prefix: str = Field(
+    bucket: BucketName = Field(description="Name of the bucket; made with object lock enabled.")
+    prefix: BucketPrefix = Field(
         "scanwarden/checkpoints/",
-        pattern=r"^([A-Za-z0-9_.-]+/)+$",
-        max_length=200,
         description="What the names of the objects begin with; one for each ledger, and a new one after a backup was "
         "restored.",
     )
-    endpoint_url: str | None = Field(
+    endpoint_url: WebRoot | None = Field(
         None,
-        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
         description="Root of an S3-compatible store, such as https://objects.example; unset: Amazon S3.",
     )
-    region: str | None = Field(
-        None, pattern=r"^[a-z0-9-]{1,63}$", description="Region of the bucket; unset: as the AWS tools find it."
-    )
+    region: Region | None = Field(None, description="Region of the bucket; unset: as the AWS tools find it.")
     retention_days: int = Field(
         3650,
         ge=1,
@@ -169,9 +177,8 @@ class Signatures(Section):
 class Alerts(Section):
     """Security events of the ledger, sent to a webhook at once."""
 
-    url: str | None = Field(
+    url: WebAddress | None = Field(
         None,
-        pattern=r"^https?://[^\s/?#@]+(/[^\s]*)?$",
         description="Where alerts are posted: https://…, or http://… on this machine; unset: no alerts.",
     )
     secret_file: FilePath | None = Field(

@@ -71,6 +71,12 @@ WebRoot = Annotated[
     Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"),
     Form("the root of a web service, without user, query and fragment, such as https://pacs.example/dicom-web"),
 ]
+WebAddress = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s/?#@]+(/[^\s]*)?$"),
+    Form("a web address without user and fragment, such as https://soc.example/scanwarden"),
+]
+MailAddress = Annotated[str, Field(pattern=r"^[^\s@<>]+@[^\s@<>]+$"), Form("a mail address, such as pacs@h.example")]
 FilePath = Annotated[Path, Form("the path of a file")]
 FolderPath = Annotated[Path, Form("the path of a folder")]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -24,7 +24,7 @@ _PROBLEMS = {
     "bool_parsing": "is neither true nor false",
     "string_type": "is not text",
     "string_too_short": "is empty",
-    "string_pattern_mismatch": "has characters that a name may not have, or too many",
+    "string_pattern_mismatch": "is not written as it has to be",
     "path_type": "is not a path",
     "tuple_type": "is not a list",
     "model_type": "is not a group of keys",
@@ -68,6 +68,9 @@ def _wrong_value(error: ErrorDetails, given: object, key: Key | None, raw: str |
     if given is None:
         ending = ", or remove the key" if key and not key.required else ""
         return "holds nothing", f"give {form}{ending}"
+    if error["type"] == "tuple_type" and isinstance(given, dict) and key and key.entry is not None:
+        first = siblings((*key.place, "[]", ""))[0]
+        return problem, f"begin each entry with a dash, `- {first}: …`, and write its other keys under that one"
     if form.startswith("a group of keys") and key:
         return problem, f"write its keys indented under it: {', '.join(siblings((*key.place, '')))}"
     if error["type"] == "string_type" and isinstance(given, bool | int | float) and raw is not None:

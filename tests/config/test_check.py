@@ -100,6 +100,30 @@ def test_a_fault_names_the_file_and_line_or_the_variable(checked: Callable[..., 
             '"Archive 1"',
             "lower-case letters",
         ),
+        (
+            "destinations: {name: archive, ae_title: A, host: h, port: 104}",
+            "destinations",
+            "a group of 4 keys",
+            "`- name: …`",
+        ),
+        (
+            "destinations: [{name: a, ae_title: A, host: h, port: 104, dicomweb: pacs.example/dicom-web}]",
+            "destinations[0].dicomweb",
+            '"pacs.example/dicom-web"',
+            "such as https://pacs.example/dicom-web",
+        ),
+        (
+            "notification: {hl7: {host: h, sending_facility: A&B}}",
+            "notification.hl7.sending_facility",
+            '"A&B"',
+            "dots",
+        ),
+        (
+            "notification: {email: {host: h, sender: nobody, recipients: [a@h.example]}}",
+            "notification.email.sender",
+            '"nobody"',
+            "a mail address",
+        ),
     ],
 )
 def test_a_value_that_does_not_fit_is_answered_with_what_fits(
@@ -115,6 +139,12 @@ def test_text_that_yaml_reads_as_something_else_is_to_be_quoted(checked: Callabl
     assert fault.problem == "is read by YAML as true or false"
     assert fault.remedy == 'put it in quotes: "NO"'
     assert only(checked("dicom: {ae_title: 0123}")).remedy == 'put it in quotes: "0123"'
+
+
+def test_a_leading_zero_does_not_make_a_number_octal(checked: Callable[..., Report]) -> None:
+    report = checked("dicom: {port: 0104}")
+    assert report.settings is not None
+    assert report.settings.dicom.port == 104
 
 
 def test_yes_does_not_pass_for_the_number_one(checked: Callable[..., Report]) -> None:
