@@ -146,7 +146,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     yield from a_night(tmp_path, monkeypatch, **getattr(request, "param", {}))
 
 
-def years(folder: Path, shelf: Shelf, count: int, **elements: str) -> list[str]:
+def years(folder: Path, shelf: Shelf, count: int, **elements: Any) -> list[str]:
     """Earlier studies on the shelf, the newest first."""
     whose = elements.get("PatientID", "")
     return [
@@ -159,7 +159,7 @@ def years(folder: Path, shelf: Shelf, count: int, **elements: str) -> list[str]:
 def test_earlier_studies_of_the_very_patient_the_like_ones_first(
     at_orthanc: App, orthanc: Orthanc, tmp_path: Path
 ) -> None:
-    def one(seed: int, **elements: str) -> str:
+    def one(seed: int, **elements: Any) -> str:
         files = study(tmp_path / str(seed), seed, **{"PatientID": "P-MANY", **elements})
         put(orthanc.dicom_port, files)
         return uid_of(files)
@@ -179,7 +179,7 @@ def test_earlier_studies_of_the_very_patient_the_like_ones_first(
 
 @pytest.mark.parametrize("elements", [{"PatientBirthDate": ""}, {"PatientID": ""}, {"PatientIdentityRemoved": "YES"}])
 def test_nothing_is_guessed_of_somebody_who_is_not_named(
-    night: Night, tmp_path: Path, elements: dict[str, str]
+    night: Night, tmp_path: Path, elements: dict[str, Any]
 ) -> None:
     years(tmp_path, night.shelf, 1, **elements)
     study_uid = night.take(study(tmp_path / "now", 1, StudyDate="20260101", **elements))
@@ -264,13 +264,15 @@ def test_an_archive_that_is_down_is_asked_again_and_less_often(night: Night, tmp
 
 
 @pytest.mark.parametrize("night", [{"attempts": 2}], indirect=True)
-def test_a_prior_that_does_not_come_is_given_up_and_stays_marked(night: Night, tmp_path: Path) -> None:
+def test_a_prior_that_does_not_come_is_given_up_and_stays_marked(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (prior,) = years(tmp_path, night.shelf, 1)
     night.take(study(tmp_path / "now", 1, StudyDate="20260101"))
     files, night.shelf.studies[prior] = night.shelf.studies[prior], []
     assert files
     listed = StudyFound(prior, "20200101", patient_id="P-1", birth_date="19600102")
-    night.shelf.found = lambda _: [listed]  # type: ignore[method-assign]
+    monkeypatch.setattr(night.shelf, "found", lambda _: [listed])
     night.turns(10)
     assert night.priors() == {prior: PriorState.DEAD}
     with night.app.database.reading() as session:
