@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import case, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from storage.audit.events import AuditEvent, AuditEventType, AuditOutcome, Detail, role_actor
@@ -16,6 +16,7 @@ from storage.audit.ledger import append
 from storage.errors import NotFound
 from storage.tables import (
     Analysis,
+    AnalysisState,
     CloseReason,
     Delivery,
     DeliveryState,
@@ -30,7 +31,7 @@ from storage.tables import (
 )
 
 _TIMETABLE = role_actor("timetable")
-_HELD = (InstanceState.STORED, InstanceState.CONTESTED, InstanceState.QUARANTINED)
+_HELD = (InstanceState.STORED, InstanceState.CONTESTED, InstanceState.QUARANTINED, InstanceState.DUPLICATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class RevisionContents:
     """Copies that wait for the comparison of their pixels."""
     quarantined: list[Instance]
     """Copies whose pixels differ from the stored one's: incidents that the report must name."""
+    duplicates: list[Instance]
+    """Copies with other bytes that show the same; the first copy of their UID may belong to another study."""
     deleted: int = 0
     """Instances of this revision and the ones before it whose files are past their age and gone."""
 
@@ -159,7 +162,8 @@ def revision_contents(session: Session, revision_id: int) -> RevisionContents:
             Instance.state == InstanceState.EXPIRED,
         )
     )
-    gone = set(session.scalars(expired)) - {instance.sop_instance_uid for instance in held}
+    looked_at = {each.sop_instance_uid for each in held if each.state is not InstanceState.DUPLICATE}
+    gone = set(session.scalars(expired)) - looked_at
     return RevisionContents(
         revision=revision,
         study=session.get_one(Study, revision.study_uid),
@@ -167,6 +171,7 @@ def revision_contents(session: Session, revision_id: int) -> RevisionContents:
         new=[instance for instance in stored if instance.revision_id == revision.id],
         contested=[instance for instance in held if instance.state is InstanceState.CONTESTED],
         quarantined=[instance for instance in held if instance.state is InstanceState.QUARANTINED],
+        duplicates=[instance for instance in held if instance.state is InstanceState.DUPLICATE],
         deleted=len(gone),
     )
 
@@ -233,7 +238,10 @@ def failed_revisions(session: Session, study_uid: str | None = None) -> Sequence
 
 
 def retry_revision(session: Session, revision_id: int, *, actor: str) -> Revision:
-    """Let a failed revision go on where it failed, its dead deliveries or its analysis; `runs` tells the runs apart."""
+    """Let a failed revision go on where it failed: its dead deliveries, its evidence or its analysis.
+
+    `runs` tells the runs apart.
+    """
     revision = revision_of(session, revision_id)
     if revision.state is not RevisionState.FAILED:
         return revision
@@ -244,7 +252,13 @@ def retry_revision(session: Session, revision_id: int, *, actor: str) -> Revisio
             delivery.planned_at = delivery.next_at = datetime.now(UTC)
         elif delivery.state is not DeliveryState.DELIVERED and delivery.next_at is None:
             delivery.next_at = datetime.now(UTC)  # the workflow that had it in hand is gone
-    revision.state = RevisionState.ENCODED if deliveries else RevisionState.CLOSED
+    looked_at = exists().where(Analysis.revision_id == revision_id, Analysis.state == AnalysisState.DONE)
+    if deliveries:
+        revision.state = RevisionState.ENCODED
+    elif session.scalar(select(looked_at)):
+        revision.state = RevisionState.ANALYSED  # a verdict that was kept stays; its evidence is what is missing
+    else:
+        revision.state = RevisionState.CLOSED
     revision.failure, revision.finished_at, revision.attempts = None, None, 0
     revision.runs += 1
     note(session, revision, AuditEventType.REVISION_RETRIED, actor=actor, details={"run": revision.runs})

@@ -61,7 +61,9 @@ class Encoder:
             }
         assert row.path is not None and row.finished_at is not None  # noqa: S101, PT018 - a finished analysis has both
         analysis = StudyAnalysis.load(self._app.store.locate(row.path))
-        files = tuple(self._app.store.locate(instance.path) for instance in contents.instances)
+        # A study may consist of copies alone, the first of each UID belonging to another study: they say whose it is.
+        sources = contents.instances or [*contents.quarantined, *contents.duplicates]
+        files = tuple(self._app.store.locate(instance.path) for instance in sources)
         objects: list[NewEvidence] = []
         folders: list[str] = []
         for name in profiles:
