@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 ASSOCIATE_RQ = 0x01
 MAX_REQUEST_BYTES = 1024**2  # 128 contexts with every transfer syntax make about 200 kB
 ABORT_UNEXPECTED_PDU = bytes.fromhex("07000000000400000202")  # A-ABORT, provider, unexpected PDU (PS3.8 9.3.8)
+LATE = "no whole association request in time (dicom.acse_timeout)"
 BACKLOG = 128
 COURTESY = 0.002  # seconds for each connection that we have more than the idlest acceptor
 MOST_AHEAD = 5
@@ -72,6 +73,9 @@ class ConnectionHandler(RequestHandler):
                 return
             except NotDicom as fault:
                 self._end(address, fault.reason, str(fault))
+                return
+            except TimeoutError:  # not a byte, or a TLS handshake that does not end
+                self._end(address, "request_timeout", LATE)
                 return
             except OSError as fault:
                 self._end(address, "connection_lost", fault.strerror or type(fault).__name__)
@@ -140,7 +144,7 @@ def _read(connection: socket.socket, count: int, deadline: float | None, *, begu
         if deadline is not None:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise NotDicom("request_timeout", "no whole association request in time (dicom.acse_timeout)")
+                raise NotDicom("request_timeout", LATE)
             connection.settimeout(left)
         try:
             chunk = connection.recv(count - len(received))

@@ -108,6 +108,16 @@ def test_attack_a_caller_that_sends_drop_by_drop_is_cut_off(start: Start) -> Non
     assert serves(gateway)
 
 
+@pytest.mark.parametrize("first", [b"", b"\1"], ids=["nothing", "a byte"])
+def test_attack_a_caller_that_stays_silent_is_cut_off_and_told_why(start: Start, first: bytes) -> None:
+    gateway = start(acse_timeout=0.4)
+    with socket.create_connection(("127.0.0.1", gateway.port), 10) as silent:
+        silent.sendall(first)
+        assert until_closed(silent) == b""
+    assert gateway.refused_associations()[0]["reason"] == "request_timeout"
+    assert serves(gateway)
+
+
 def test_attack_connections_without_a_request_do_not_keep_others_out(start: Start) -> None:
     gateway = start(max_associations=4, max_associations_per_source=2)
     held = [socket.create_connection(("127.0.0.1", gateway.port), 10) for _ in range(4)]
