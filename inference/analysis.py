@@ -215,7 +215,7 @@ def _analyse(
         text = f"{documents:,} object{'s' if documents > 1 else ''} without an image (reports, documents, waveforms …)"
         found.unanalysed.append(Unanalysed(text, counts=not found.scores and not stacks))
     cards = [detector.card for detector in detectors]
-    findings, left_out, series = _labelled(found.volumes)
+    findings, left_out, series, sources = _labelled(found.volumes)
     signatures, proof = prove(unique, given.trust)
     all_observations = (*given.observations, *incidents, *signatures, *observe(facts), *found.observations)
     decision = verdict.decide(
@@ -228,6 +228,7 @@ def _analyse(
             observations=all_observations,
             notes=given.notes,
             proof=proof,
+            sources=sources,
         ),
         calibration.thresholds_of(cards),
     )
@@ -372,8 +373,13 @@ def _linked(volume: Volume, cards: Sequence[ModelCard], detections: Sequence[Det
     )
 
 
-def _labelled(volumes: Sequence[_Analysed]) -> tuple[list[Finding], int, list[SeriesAnalysis]]:
-    """Number the regions of all volumes by score, the likeliest first, and paint them with their numbers."""
+def _labelled(
+    volumes: Sequence[_Analysed],
+) -> tuple[list[Finding], int, list[SeriesAnalysis], dict[int, tuple[SourceSlice, ...]]]:
+    """Number the regions of all volumes by score, the likeliest first, and paint them with their numbers.
+
+    The findings, how many more there are, the painted volumes, and by label where the slices of a finding come from.
+    """
     ranked = sorted(
         ((score, place, region) for place, analysed in enumerate(volumes) for score, region in analysed.regions),
         key=lambda entry: (-entry[0], entry[1], entry[2].component),
@@ -392,8 +398,10 @@ def _labelled(volumes: Sequence[_Analysed]) -> tuple[list[Finding], int, list[Se
         for number, (score, place, region) in enumerate(ranked[:MOST_FINDINGS], start=1)
     ]
     tables = [np.zeros(int(analysed.components.max(initial=0)) + 1, np.uint16) for analysed in volumes]
+    slices_of = {}
     for finding, (_, place, region) in zip(findings, ranked, strict=False):
         tables[place][region.component] = finding.label
+        slices_of[finding.label] = volumes[place].sources
     series = []
     for analysed, table in zip(volumes, tables, strict=True):
         labels = table[analysed.components]
@@ -409,7 +417,7 @@ def _labelled(volumes: Sequence[_Analysed]) -> tuple[list[Finding], int, list[Se
                 classes=classes_of(labels, findings),
             )
         )
-    return findings, max(0, len(ranked) - MOST_FINDINGS), series
+    return findings, max(0, len(ranked) - MOST_FINDINGS), series, slices_of
 
 
 def _of_series(stack: Stack, reason: str) -> str:

@@ -6,12 +6,13 @@ proven by a signature or by a digest first seen at a trusted source. Pixels and 
 reasons: a proof never outweighs what the pixels show, and quiet pixels never outweigh what the provenance shows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inference.calibration import UNKNOWN
 from inference.findings import Finding, FindingClass, Observation, Severity, Verdict
 from inference.provenance.trust import Proof
+from inference.volume import SourceSlice
 from models.card import Thresholds
 
 _LONGEST_LIST = 6
@@ -33,7 +34,11 @@ class Unanalysed:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a verdict rests on. `scores` holds the calibrated probability of each analysed volume."""
+    """All that a verdict rests on.
+
+    `scores` holds the calibrated probability of each analysed volume, `sources` by the label of a finding where the
+    slices of its volume come from.
+    """
 
     scores: Sequence[float]
     slices: int
@@ -43,6 +48,7 @@ class Evidence:
     observations: Sequence[Observation]
     notes: Sequence[str] = ()
     proof: Proof = field(default_factory=Proof)
+    sources: Mapping[int, Sequence[SourceSlice]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def _regions(evidence: Evidence, score: float) -> list[str]:
     if not evidence.findings:
         return [f"the images carry signs of editing (probability {score:.2f}); no single region stands out"]
     reasons = [
-        f"a region {_WORDS[finding.finding_class]}: {_slices(finding)}, score {finding.score:.2f}"
+        f"a region {_WORDS[finding.finding_class]}: {_slices(finding, evidence)}, score {finding.score:.2f}"
         for finding in evidence.findings[:3]
     ]
     more = len(evidence.findings) - len(reasons)
@@ -113,12 +119,19 @@ def _grey(evidence: Evidence, score: float, thresholds: Thresholds) -> list[str]
     ]
 
 
-def _slices(finding: Finding) -> str:
-    """Readers count slices from 1."""
+def _slices(finding: Finding, evidence: Evidence) -> str:
+    """As viewers count them: by Instance Number or by frame; positions in the volume from 1 where these do not tell."""
     first, last = finding.slices
+    region = evidence.sources.get(finding.label, ())[first : last + 1]
+    is_multi = any(source.frame_number is not None for source in region)
+    numbers = [source.frame_number if is_multi else source.instance_number for source in region]
+    shown = [number for number in numbers if number is not None]
+    word = "frame" if is_multi else "image"
+    if len(set(shown)) != last - first + 1:
+        shown, word = list(range(first + 1, last + 2)), "slice"
     if first == last:
-        return f"slice {first + 1}"
-    return f"slices {first + 1} to {last + 1}, clearest on {finding.key_slice + 1}"
+        return f"{word} {shown[0]}"
+    return f"{word}s {min(shown)} to {max(shown)}, clearest on {shown[finding.key_slice - first]}"
 
 
 def _shortened(reasons: list[str]) -> list[str]:

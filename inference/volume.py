@@ -42,11 +42,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class SourceSlice:
-    """Where a slice of a volume comes from; `frame_number` counts from 1, None: a single-frame instance."""
+    """Where a slice of a volume comes from; `frame_number` counts from 1, None: a single-frame instance.
+
+    `instance_number` is the Instance Number of a single-frame instance, None where the header has none.
+    """
 
     sop_instance_uid: str
     frame_number: int | None
     file: Path
+    instance_number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,7 @@ def read_volumes(files: Sequence[Path], *, max_voxels: int = 128 * 1024**2) -> l
 
 def _volume(stack: Stack, voxels: NDArray[np.float32], problems: tuple[Problem, ...]) -> Volume:
     sources = tuple(
-        SourceSlice(instance.sop_instance_uid, instance.frames[index].number, instance.file)
+        SourceSlice(instance.sop_instance_uid, instance.frames[index].number, instance.file, instance.number)
         for instance, index in stack.members
     )
     return Volume(stack.series_uid, voxels, sources, stack, problems)

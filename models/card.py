@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models import inputs
 
+_MEASURES = {"pixel_mm": "pixel size", "slice_mm": "slice spacing"}
+
 
 class Logistic(BaseModel):
     """probability = 1 / (1 + exp(-(slope · logit + offset))), fitted on patients kept for it."""
@@ -100,8 +102,11 @@ class ModelCard(BaseModel):
             if name.endswith("_mm") and value == 0.0:
                 continue
             if not low <= value <= high:
-                label = name.replace("_", " ")
-                reasons.append(f"{label} is {value:.3g}; {self.name} was measured on {low:.3g} to {high:.3g}")
+                label = _MEASURES.get(name, name.replace("_", " "))
+                unit = " mm" if name.endswith("_mm") else ""
+                reasons.append(
+                    f"{label} is {value:.3g}{unit}; {self.name} was measured on {low:.3g} to {high:.3g}{unit}"
+                )
         return reasons
 
     def covers(self, rows: int, columns: int) -> bool:

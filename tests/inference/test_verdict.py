@@ -1,11 +1,15 @@
 """One verdict, never CLEAR without knowing, with the reason that decides in front."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.findings import Finding, FindingClass, Observation, Severity, Verdict
 from inference.verdict import Evidence, Unanalysed, decide
+from inference.volume import SourceSlice
 from models.card import Thresholds
 
 THRESHOLDS = Thresholds(review=0.5, suspect=0.9)
@@ -80,3 +84,15 @@ def test_a_thousand_damaged_files_make_a_few_lines() -> None:
     reasons = decide(evidence(unanalysed=many), THRESHOLDS).reasons
     assert len(reasons) < 10
     assert "994 more" in reasons[-1]
+
+
+def test_a_region_is_placed_by_the_numbers_that_a_viewer_shows() -> None:
+    def told(sources: list[SourceSlice]) -> str:
+        known = replace(evidence(0.95, findings=(REGION,)), sources={REGION.label: sources})
+        return decide(known, THRESHOLDS).reasons[0].partition(": ")[2]
+
+    files = [SourceSlice(str(k), None, Path(str(k)), 40 - k) for k in range(20)]
+    frames = [SourceSlice("1", k + 2, Path("1"), 1) for k in range(20)]
+    assert told(files) == "images 33 to 37, clearest on 35, score 0.93"
+    assert told(frames) == "frames 5 to 9, clearest on 7, score 0.93"
+    assert told([replace(each, instance_number=1) for each in files]) == "slices 4 to 8, clearest on 6, score 0.93"

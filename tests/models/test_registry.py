@@ -88,6 +88,7 @@ def test_a_source_outside_the_measured_domain_is_told_in_words(published: Path) 
         update={"domain": {"relative_noise": (0.01, 0.05), "pixel_mm": (0.4, 1)}}
     )
     assert card.outside_domain({"relative_noise": 0.02, "pixel_mm": 0.0}) == []
+    assert "pixel size is 2 mm; " in card.outside_domain({"relative_noise": 0.02, "pixel_mm": 2.0})[0]
     assert "relative noise is 0.2" in card.outside_domain({"relative_noise": 0.2, "pixel_mm": 0.5})[0]
 
 
