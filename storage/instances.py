@@ -23,9 +23,11 @@ from types import TracebackType
 from typing import Literal
 
 from config import Settings
-from storage.errors import StoreFull, from_os_error
+from storage.errors import StorageError, StoreFull, from_os_error
 from storage.points import Point, reached
+from storage.writeback import begin_writing
 
+_EARLY = 256 * 1024  # bytes of an arriving instance that the disk is given at a time
 _NEWBORN = 60.0  # seconds in which a file in incoming/ may not have its lock yet
 DraftKind = Literal["analyses", "evidence"]
 
@@ -80,19 +82,35 @@ class InstanceStore:
                 _sync_folder(self.root)
 
     @contextmanager
-    def incoming(self) -> Iterator["Upload"]:
+    def incoming(self, prepared: "Upload | None" = None) -> Iterator["Upload"]:
         """A file to write an arriving instance to; removed when the block ends without `keep`.
 
         Raises StoreFull above the watermark, and another StorageError when the file cannot be created.
         """
-        self.check_headroom()
-        path = f"{self.text}/incoming/{token_hex(16)}.part"
-        with _in_our_words("creating", path):
-            upload = Upload(self, path)
+        try:
+            self.check_headroom()
+            upload = prepared or self._created()
+        except BaseException:
+            if prepared is not None:
+                prepared.discard()
+            raise
         try:
             yield upload
         finally:
             upload.discard()
+
+    def prepare(self) -> "Upload | None":
+        """An empty file for `incoming`, made while there is time; None when that is not possible now."""
+        try:
+            self.check_headroom()
+            return self._created()
+        except StorageError:
+            return None
+
+    def _created(self) -> "Upload":
+        path = f"{self.text}/incoming/{token_hex(16)}.part"
+        with _in_our_words("creating", path):
+            return Upload(self, path)
 
     def headroom(self) -> Headroom:
         """How full the disk is, as the service's user sees it."""
@@ -181,6 +199,7 @@ class Upload:
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         flock(self._handle, LOCK_EX | LOCK_NB)
         self._digest = sha256()
+        self._begun = 0  # bytes that the kernel was told to write
         self.size = 0
         reached(Point.INCOMING_CREATED)
 
@@ -195,9 +214,12 @@ class Upload:
         with _in_our_words("writing to", self._path):
             while view:
                 view = view[os.write(handle, view) :]
+        first, self.size = not self.size, self.size + len(data)
+        if self.size - self._begun >= _EARLY:
+            begin_writing(handle, self._begun, self.size - self._begun)
+            self._begun = self.size
         self._digest.update(data)
-        reached(Point.BYTES_WRITTEN if self.size else Point.FIRST_BYTES_WRITTEN)
-        self.size += len(data)
+        reached(Point.FIRST_BYTES_WRITTEN if first else Point.BYTES_WRITTEN)
 
     def keep(self, sop_instance_uid: str) -> StoredFile:
         """Make the bytes durable under their final name: rename, fsync, fsync of the folder.

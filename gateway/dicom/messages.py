@@ -29,7 +29,7 @@ from gateway.dicom.dimse import (
 )
 from gateway.dicom.pace import Pace
 from gateway.dicom.reactor import ESTABLISHED, INVALID_PDU, GatewayUpperLayer
-from gateway.dicom.requests import NO_HANDLERS, Answer, Handlers, Receiver, RequestHandler, Sink, StoreCommand
+from gateway.dicom.requests import NO_HANDLERS, Answer, Handlers, Prepared, Receiver, RequestHandler, Sink, StoreCommand
 
 __all__ = ["Answer", "GatewayAssociation", "Handlers", "Receiver", "RequestHandler", "Sink", "StoreCommand"]
 
@@ -60,6 +60,7 @@ class GatewayAssociation(Association):
         self.dul = GatewayUpperLayer(self, Pace(slowest_rate, self.dimse_timeout))
         self.ticket: Ticket | None = None
         self.serving = False
+        self._prepared: Prepared | None = None  # for the next data set
         self._impatience = 0  # requests in a row that were followed by another before their answer
         self._receiver = receiver
         self._on_end = on_end
@@ -143,7 +144,10 @@ class GatewayAssociation(Association):
         command = self._command(
             request.sop_class_uid, request.sop_instance_uid, context_id, high_priority=request.priority == PRIORITY_HIGH
         )
-        return Arriving(request, context_id, command, self._receiver.open(command)) if command is not None else None
+        if command is None:
+            return None
+        prepared, self._prepared = self._prepared, None
+        return Arriving(request, context_id, command, self._receiver.open(command, prepared))
 
     def finish(self, arriving: Arriving) -> None:
         """Store what has arrived, and answer."""
@@ -156,6 +160,9 @@ class GatewayAssociation(Association):
             self.dimse.answer_store(arriving, answer)
         finally:
             self.serving = False
+        # The sender takes its time to read the answer and to find the next instance: use it.
+        if self._prepared is None and self.is_open:
+            self._prepared = self._receiver.prepare()
 
     def misused(self, reason: str) -> None:
         """Note what ends this association; a peer that was not admitted has its refusal already."""
@@ -258,7 +265,10 @@ class GatewayAssociation(Association):
         self.dimse.send_msg(response, context_id)
 
     def _clear(self) -> None:
-        """Forget a data set that will never be whole, and messages that nobody answers."""
+        """Forget a data set that will never be whole, what was prepared, and messages that nobody answers."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared.discard()
         arriving, self.dimse.arriving = self.dimse.arriving, None
         if arriving is not None:
             log.warning("an association ended within a data set", address=self.peer_address)

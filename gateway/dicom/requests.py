@@ -21,6 +21,13 @@ class Sink(Protocol):
         """Forget it; after it was taken over by the store this does nothing."""
 
 
+class Prepared(Protocol):
+    """What a receiver has made ready for a data set that may never come."""
+
+    def discard(self) -> None:
+        """It did not come."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoreCommand:
     """What the command set of a C-STORE request says; UIDs as sent, whatever they hold."""
@@ -44,8 +51,11 @@ class Answer:
 class Receiver(Protocol):
     """What an association does with its requests."""
 
-    def open(self, command: StoreCommand) -> Sink:
-        """A place for the data set that begins to arrive. Never raises."""
+    def prepare(self) -> Prepared | None:
+        """What takes time and can be done before the next data set arrives. Never raises."""
+
+    def open(self, command: StoreCommand, prepared: Prepared | None = None) -> Sink:
+        """A place for the data set that begins to arrive; takes over what was prepared. Never raises."""
 
     def store(self, ticket: Ticket, command: StoreCommand, sink: Sink | None) -> Answer:
         """Take a whole data set (None: the request had none), durably or not at all. Never raises."""

@@ -26,6 +26,7 @@ from gateway.dicom.refusals import (
     RefusedInstance,
     StoreUnavailable,
 )
+from gateway.dicom.requests import Prepared
 from gateway.dicom.trail import Trail, printable
 from gateway.metrics import instance_received, instance_refused
 from storage import (
@@ -55,19 +56,33 @@ HEAD_BYTES = 32 * 1024  # of a data set, kept in memory: the header of most imag
 class DataSetFile:
     """A data set on its way into the store, after the Part 10 header that we write (PS3.10 7.1)."""
 
-    def __init__(self, store: InstanceStore, command: StoreCommand, limit: int, *, no_memory: bool = False) -> None:
+    def __init__(
+        self,
+        store: InstanceStore,
+        command: StoreCommand,
+        limit: int,
+        *,
+        prepared: Upload | None = None,
+        no_memory: bool = False,
+    ) -> None:
+        """`prepared`: the file to use, which is removed when it cannot be."""
         self.fault: RefusedInstance | None = None
         self._limit = limit
         self._left = limit
         self._head = b""
         self._entered: AbstractContextManager[Upload] | None = None
         self._upload: Upload | None = None
-        if no_memory:
-            self.fault = MemoryShort("no memory to receive this; send again later")
+        try:
+            if no_memory:
+                raise MemoryShort("no memory to receive this; send again later")
+            check_command(command)
+        except RefusedInstance as fault:
+            self.fault = fault
+            if prepared is not None:
+                prepared.discard()
             return
         try:
-            check_command(command)
-            self._entered = store.incoming()
+            self._entered = store.incoming(prepared)
             self._upload = self._entered.__enter__()
             header = file_meta(command.sop_class_uid, command.sop_instance_uid, command.transfer_syntax)
             self._upload.write(header)
@@ -144,9 +159,14 @@ class StorageService:
         self._trail = trail
         self._indexed = Index(database, store, patience=patience)
 
-    def open(self, command: StoreCommand) -> Sink:
+    def prepare(self) -> Upload | None:
+        """A file for a data set that may come; None when that has to wait."""
+        return None if self._short_of_memory() else self._store.prepare()
+
+    def open(self, command: StoreCommand, prepared: Prepared | None = None) -> Sink:
         """A file for the data set that begins to arrive."""
-        return DataSetFile(self._store, command, self._limit, no_memory=self._short_of_memory())
+        file = prepared if isinstance(prepared, Upload) else None
+        return DataSetFile(self._store, command, self._limit, prepared=file, no_memory=self._short_of_memory())
 
     def store(self, ticket: Admitted, command: StoreCommand, sink: Sink | None) -> Answer:
         """Keep a data set, or say why not."""

@@ -50,6 +50,23 @@ def test_a_path_never_contains_what_a_peer_sent(store: InstanceStore, uid: str) 
     assert stored.path.is_file()
 
 
+def test_a_file_that_was_prepared_is_used_and_never_past_the_watermark(
+    store: InstanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = store.prepare()
+    assert prepared is not None
+    with store.incoming(prepared) as upload:
+        assert upload is prepared
+        upload.write(b"DICM")
+        assert upload.keep("1.2.3").path.read_bytes() == b"DICM"
+    prepared = store.prepare()
+    monkeypatch.setattr(InstanceStore, "headroom", lambda _: Headroom(10_000, 0, 1.0))
+    with pytest.raises(StoreFull), store.incoming(prepared):
+        pass
+    assert store.prepare() is None
+    assert list((store.root / "incoming").iterdir()) == []
+
+
 def test_an_upload_that_is_not_kept_leaves_nothing(store: InstanceStore) -> None:
     with store.incoming() as upload:
         upload.write(b"half of")

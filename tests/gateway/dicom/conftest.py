@@ -84,9 +84,9 @@ class Gateway:
         return [event for event in Ledger(self.database).list(limit=None) if "instance" not in event.event]
 
     def files(self) -> list[Path]:
-        """Every file of the store that holds or held an instance, finished or not."""
+        """Every file of the store that holds an instance, finished or not; not those that wait for one."""
         folders = (self.store.root / "instances", self.store.root / "incoming")
-        return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        return [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
 
 
 Start = Callable[..., Gateway]

@@ -14,7 +14,7 @@ from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 from pynetdicom.dsutils import encode
 
 from storage import AuditEventType, InstanceKind, InstanceState, Ledger, Priority
-from tests.gateway.dicom.conftest import Gateway, Modality, Start, encoded, mr_image
+from tests.gateway.dicom.conftest import Gateway, Modality, Start, encoded, eventually, mr_image
 
 # What DCMTK's storescu has to be told before it proposes the syntax of a file.
 PROPOSALS = {
@@ -92,6 +92,14 @@ def test_the_same_bytes_again_are_acknowledged_and_not_kept_twice(gateway: Gatew
     (instance,) = gateway.instances()
     assert instance.repeats == 2
     assert len(gateway.files()) == 1
+
+
+def test_what_was_prepared_for_the_next_instance_goes_with_the_association(gateway: Gateway) -> None:
+    sender = Modality(gateway)
+    assert sender.store(mr_image())[0] == 0
+    sender.close()
+    assert eventually(lambda: gateway.receiver.open_associations == 0)
+    assert list((gateway.store.root / "incoming").iterdir()) == []
 
 
 def test_other_pixels_under_the_same_uid_are_kept_apart(gateway: Gateway, modality: Modality) -> None:
