@@ -131,10 +131,10 @@ def test_no_value_of_a_question_or_an_answer_stands_in_the_ledger(
     assert len({first["query_sha256"], second["query_sha256"]}) == 2
 
 
-@pytest.mark.parametrize("value", ["*", "P?1", "A\\B", ""])
-def test_a_pattern_is_never_asked_for(at_orthanc: App, value: str) -> None:
-    with pytest.raises(NotExact):
-        ask_studies(at_orthanc, chosen_archive(at_orthanc.settings), {"PatientID": value}, actor="user:ada")
+def test_a_pattern_is_never_asked_for(at_orthanc: App) -> None:
+    for value in ("*", "P?1", "A\\B", ""):
+        with pytest.raises(NotExact):
+            ask_studies(at_orthanc, chosen_archive(at_orthanc.settings), {"PatientID": value}, actor="user:ada")
     assert recorded(at_orthanc, AuditEventType.ARCHIVE_QUERIED) == []
 
 

@@ -19,13 +19,12 @@ from gateway.fetching import questions
 from gateway.fetching.background import PriorsByRule
 from gateway.fetching.priors import NoPatient, find_priors
 from gateway.fetching.questions import chosen_archive
-from gateway.pipeline.related import note_whose, priors_observed
 from gateway.pipeline.routing import priority_of
 from gateway.verification.archive import DicomArchive, keep_list
 from storage import InstanceState
 from storage.patients import KEY_FILE, patient_digest, patient_key
-from storage.priors import is_prior, known_priors
-from storage.studies import close_revision, revision_contents
+from storage.priors import is_prior
+from storage.studies import close_revision
 from storage.tables import (
     CloseReason,
     Instance,
@@ -311,22 +310,6 @@ def test_a_crash_after_the_fetch_repeats_it_and_doubles_nothing(
     assert night.shelf.fetched == [prior, prior]
     arrived = [each for each in night.rows(Instance) if each.study_uid == prior]
     assert [(each.state, each.repeats) for each in arrived] == [(InstanceState.STORED, 1)] * 2
-
-
-def test_a_report_names_the_priors_that_are_here_and_their_verdicts(night: Night, tmp_path: Path) -> None:
-    before = night.take(study(tmp_path / "before", 1, StudyDate="20200101"))
-    night.take(study(tmp_path / "stranger", 2, StudyDate="20200101", PatientID="P-2"))
-    current = night.take(study(tmp_path / "now", 3, StudyDate="20260101"))
-    for number in (1, 2, 3):
-        with night.app.database.reading() as session:
-            contents = revision_contents(session, number)
-        note_whose(night.app, contents.revision.study_uid, contents.instances)
-    with night.app.database.reading() as session:
-        (told,) = priors_observed(known_priors(session, current))
-        assert priors_observed(known_priors(session, before)) == ()
-    assert told.severity == "info"
-    assert told.text == f"One prior study of this patient known here: {before} (no verdict yet)."
-    assert "P-1" not in str(told.to_json())
 
 
 def test_who_has_the_database_alone_cannot_try_patients_on_it(night: Night, tmp_path: Path) -> None:
