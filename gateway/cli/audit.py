@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
 
 from gateway.access.roles import Action
 from gateway.cli.audit_export import export, report
@@ -212,15 +211,10 @@ def _print_records(records: "list[LedgerRecord]", *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([record.to_json() for record in records], indent=2))
         return
-    table = Table("#", "time (UTC)", "event", "outcome", "actor", "subject or study", "details")
+    # Lines and no table: a narrow screen, or none at all, would cut the UIDs and the digests that this is read for
     for record in records:
-        table.add_row(
-            str(record.seq),
-            record.time[:19].replace("T", " "),
-            record.event,
-            OUTCOMES.get(record.outcome, str(record.outcome)),
-            record.actor,
-            record.subject or record.study_uid or "",
-            record.details if record.details != "{}" else "",
-        )
-    answers.print(table)
+        time, outcome = record.time[:19].replace("T", " "), OUTCOMES.get(record.outcome, str(record.outcome))
+        head = (str(record.seq), f"{time} UTC", record.event, outcome, record.actor, record.subject or record.study_uid)
+        answers.print("  ".join(filter(None, head)), highlight=False, markup=False, soft_wrap=True)
+        if record.details != "{}":
+            answers.print(f"    {record.details}", highlight=False, markup=False, soft_wrap=True)

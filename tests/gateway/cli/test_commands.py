@@ -100,6 +100,9 @@ def test_verifying_and_listing_the_ledger_are_recorded_in_it(run: Run, config: P
     again = json.loads(run("audit", "list", "-c", str(config), "--json").stdout)
     assert again[-1]["event"] == "audit-log-used"
     assert again[-1]["actor"].startswith("user:")
+    shown = run("audit", "list", "-c", str(config)).stdout  # 80 columns, as where there is no screen
+    assert all(f"{each['event']}  success  {each['actor']}" in shown for each in again)
+    assert '{"records":' in shown
 
 
 def test_a_ledger_that_somebody_changed_ends_with_1_and_names_the_record(run: Run, config: Path) -> None:
