@@ -82,7 +82,7 @@ def oru(message: Message, facilities: tuple[str, str, str], now: datetime) -> st
         _pid(patient),
         ["OBR", "1", _escaped(patient.accession_number) if patient else "", message.identifier,
          "INTEGRITY^Image integrity check^99SCANWARDEN", "", "", _ledger_time(message.time),
-         *[""] * 14, _ledger_time(message.time), "", "", "F"],
+         *[""] * 14, _ledger_time(message.time), "", "", "P"],
         _obx(1, "ST", study, _escaped(message.study_uid)),
         _obx(2, "NM", "REVISION^Revision of the study^99SCANWARDEN", str(message.revision)),
         _obx(3, "CWE", "VERDICT^Verdict^99SCANWARDEN", f"{message.verdict}^{message.verdict}^99SCANWARDEN", suspect),
@@ -134,8 +134,9 @@ def _pid(patient: Patient | None) -> list[str]:
     return ["PID", "1", "", identifier, "", name, "", _digits(patient.birth_date), sex]
 
 
+# Preliminary, as the reports are: nobody has verified them (HL7 tables 0085 and 0123).
 def _obx(number: int, kind: str, what: str, value: str, flag: str = "") -> list[str]:
-    return ["OBX", str(number), kind, what, "", value, "", "", flag, "", "", "F"]
+    return ["OBX", str(number), kind, what, "", value, "", "", flag, "", "", "P"]
 
 
 def _escaped(text: str) -> str:

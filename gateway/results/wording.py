@@ -98,7 +98,7 @@ def conclusion(analysis: StudyAnalysis, places: Sequence[tuple[Finding, Place]])
     edits = [(finding, where) for finding, where in places if finding.finding_class.is_edit]
     verdict = analysis.verdict
     if verdict is Verdict.ABSTAIN:
-        return plain(f"ABSTAIN: no statement is made. {_reasons(analysis)}")
+        return plain(f"ABSTAIN: no statement is made; {_reasons(analysis)}")
     if verdict in (Verdict.SUSPECT, Verdict.REVIEW) and edits:
         return plain(f"{verdict.value}: {_edited(edits, sure=verdict is Verdict.SUSPECT)}.")
     if verdict is Verdict.CLEAR:

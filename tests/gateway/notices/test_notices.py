@@ -184,8 +184,8 @@ def test_another_reader_of_hl7_finds_what_was_written(world: Make, receiver: Mll
         "héé & co",
         "Software result; not a diagnosis.",
     ]
-    assert all(str(each[11]) == "F" for each in message.segments("OBX"))
-    assert str(message.segment("OBR")[25]) == "F"
+    assert all(str(each[11]) == "P" for each in message.segments("OBX"))
+    assert str(message.segment("OBR")[25]) == "P"
 
 
 def hl7_text(message: Any, text: str) -> str:
