@@ -140,7 +140,7 @@ def test_an_abstention_gives_its_reasons_and_no_probability(tmp_path: Path) -> N
     analysis = abstention(phantom, "no model covers modality US", "slice 3 cannot be decoded")
     report = report_of(phantom, analysis, tmp_path / "out")
     assert texts(report, "Conclusion") == [
-        "ABSTAIN: no statement is made. no model covers modality US; slice 3 cannot be decoded."
+        "ABSTAIN: no statement is made; no model covers modality US; slice 3 cannot be decoded."
     ]
     assert texts(report, "Reason for the verdict") == ["no model covers modality US", "slice 3 cannot be decoded"]
     assert verdict_of(report) == "SW-205"
