@@ -70,6 +70,8 @@ class Ohif:
         self.page.get_by_role("button", name="Yes", exact=True).click()
         self._wait("cornerstoneTools.segmentation.state.getSegmentations().length > 0")
         self.page.get_by_text("Do you want to open this Segmentation?").wait_for(state="hidden")
+        # Until then the viewport holds the masks themselves.
+        self._wait(f"{_VIEWPORT}?.getCurrentImageId()?.startsWith('derived:') === false")
 
     def open_report(self, said: str) -> str:
         """Open a report of words; gives what can be read in the viewport."""

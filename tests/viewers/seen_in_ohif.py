@@ -17,10 +17,10 @@ ADDED = REGIONS[FindingClass.ADDED_TUMOUR].colour
 REMOVED = REGIONS[FindingClass.REMOVED_TUMOUR].colour
 OUTLINE = (0, 255, 0)  # how OHIF draws what a report outlines
 SLACK = 5  # pixels of the screen: OHIF's line is two wide, and a pixel of the phantom has three
-# Where OHIF 3.12.10 shows nothing: two stacks or two echoes in one file (docs/viewers.md).
+# All of SCANS but two stacks of different planes in one file, which OHIF 3.12.10 does not show (docs/viewers.md).
 GEOMETRIES = (
     "axial", "sagittal", "coronal", "oblique", "columns-not-of-8", "unequal-spacing", "gantry-tilt",
-    "enhanced-mr", "enhanced-ct",
+    "enhanced-mr", "enhanced-ct", "enhanced-two-echoes",
 )  # fmt: skip
 
 
