@@ -114,7 +114,12 @@ class Dicom(Section):
         description="Memory of all receiving processes of a machine above which new associations are refused, bytes; "
         "they are accepted again below 90 % of it.",
     )
-    max_pdu: Bytes = Field(131072, ge=4096, le=1048576, description="Largest PDU we receive, bytes (PS3.8 D.1).")
+    max_pdu: Bytes = Field(
+        131072,
+        ge=4096,
+        le=1048576,
+        description="Largest PDU that we ask for, bytes (PS3.8 D.1). A sender that ignores it is borne up to 1 MiB.",
+    )
     max_instance_bytes: Bytes = Field(4 * 1024**3, ge=1024, description="Largest data set we accept, bytes.")
     acse_timeout: PositiveSeconds = Field(
         30, description="Seconds to wait for an association to be agreed or released."

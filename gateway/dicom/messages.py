@@ -164,10 +164,10 @@ class GatewayAssociation(Association):
         if self._prepared is None and self.is_open:
             self._prepared = self._receiver.prepare()
 
-    def misused(self, reason: str) -> None:
+    def misused(self, text: str, reason: str = "request_not_offered") -> None:
         """Note what ends this association; a peer that was not admitted has its refusal already."""
         if self.ticket is not None:
-            self._receiver.misused(self.ticket, reason)
+            self._receiver.misused(self.ticket, text, reason)
 
     def open_sink(self, message: DIMSEMessage) -> Sink | None:
         """A sink for the data set of `message`; None when it is no C-STORE request on a context that we accepted."""

@@ -235,10 +235,11 @@ class GatewayUpperLayer(DULServiceProvider):
             if arrived == 0:
                 self.event_queue.put(CONNECTION_CLOSED)
             elif self._pace.too_slow:
-                log.warning("a sender is too slow (dicom.slowest_rate)", address=self.assoc.peer_address)
+                self.assoc.misused("a message comes more slowly than dicom.slowest_rate allows", "too_slow")
                 self.event_queue.put(INVALID_PDU)
             elif (left := self._stalls_in()) is not None and left < 0:
-                self.event_queue.put(CONNECTION_CLOSED)
+                self.assoc.misused("nothing more of a message came within dicom.dimse_timeout", "stalled")
+                self._cut_off()
             else:
                 connection.wait(_soonest(limit, left, self._idle_timer.left, self._too_slow_in()))
             return
@@ -296,13 +297,15 @@ class GatewayUpperLayer(DULServiceProvider):
             self._pace.whole()
             return True
         if length > MAX_PDU_BYTES:
-            self.event_queue.put(CONNECTION_CLOSED)
+            self.assoc.misused(f"a PDU of {length} bytes; none has more than {MAX_PDU_BYTES}", "pdu_too_long")
+            self._cut_off()
             return True
         self._pdu_left = length
         self.socket.begin = begin + HEADER.size
         return True
 
     def _invalid(self) -> bool:
+        self.assoc.misused("a P-DATA-TF whose items have lengths that cannot be", "invalid_pdu")
         self.event_queue.put(INVALID_PDU)
         return True
 

@@ -62,8 +62,8 @@ class Receiver(Protocol):
 
     def echoed(self, ticket: Ticket) -> None: ...
 
-    def misused(self, ticket: Ticket, reason: str) -> None:
-        """A request that is neither; the association is aborted."""
+    def misused(self, ticket: Ticket, text: str, reason: str = "request_not_offered") -> None:
+        """What a peer may not do; its association is aborted. `reason` names it in the ledger."""
 
 
 class RequestHandler(Protocol):

@@ -194,18 +194,16 @@ class StorageService:
             AuditOutcome.SUCCESS,
         )
 
-    def misused(self, ticket: Ticket, reason: str) -> None:
-        """Note a request that is not offered."""
+    def misused(self, ticket: Ticket, text: str, reason: str = "request_not_offered") -> None:
+        """Note what ends an association before its time."""
         caller = ticket.caller
-        log.warning(
-            "association aborted", peer=printable(caller.calling_ae_title), address=caller.address, reason=reason
-        )
+        log.warning("association aborted", peer=printable(caller.calling_ae_title), address=caller.address, reason=text)
         self._trail.meeting(
             AuditEventType.ASSOCIATION_REFUSED,
             caller.calling_ae_title,
             caller.address,
-            "request_not_offered",
-            {"text": reason},
+            reason,
+            {"text": text},
         )
 
     def _store_or_raise(self, ticket: Admitted, command: StoreCommand, sink: Sink | None) -> None:

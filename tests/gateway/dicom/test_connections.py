@@ -179,6 +179,7 @@ def test_attack_a_data_set_that_trickles_is_cut_off(start: Start) -> None:
         pass
     assert eventually(lambda: gateway.receiver.open_associations == 0)
     assert eventually(lambda: gateway.files() == [])
+    assert [each["reason"] for each in gateway.refused_associations()] == ["too_slow"]
     assert serves(gateway)
 
 
@@ -233,8 +234,25 @@ def test_a_sender_that_vanishes_within_a_data_set_leaves_nothing(gateway: Gatewa
 def test_attack_a_sender_that_stalls_within_a_pdu_is_cut_off(start: Start) -> None:
     gateway = start(dimse_timeout=0.3)
     sender = Modality(gateway)
+    sender.raw.sendall(struct.pack(">BBLLBB", 4, 0, 1000, 996, 1, 1) + bytes(10))
+    assert eventually(lambda: gateway.receiver.open_associations == 0)
+    assert [each["reason"] for each in gateway.refused_associations()] == ["stalled"]
+    assert serves(gateway)
+
+
+def test_attack_items_that_do_not_fit_their_pdu_end_the_association(gateway: Gateway) -> None:
+    sender = Modality(gateway)
     sender.raw.sendall(struct.pack(">BBL", 4, 0, 1000) + bytes(10))
     assert eventually(lambda: gateway.receiver.open_associations == 0)
+    assert [each["reason"] for each in gateway.refused_associations()] == ["invalid_pdu"]
+    assert serves(gateway)
+
+
+def test_attack_a_pdu_longer_than_any_is_not_read(gateway: Gateway) -> None:
+    sender = Modality(gateway)
+    sender.raw.sendall(struct.pack(">BBL", 4, 0, 2**31) + bytes(1000))
+    assert eventually(lambda: gateway.receiver.open_associations == 0)
+    assert [each["reason"] for each in gateway.refused_associations()] == ["pdu_too_long"]
     assert serves(gateway)
 
 
