@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -20,14 +21,17 @@ from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from config import Settings
 from storage.errors import StorageError, StoreFull, from_os_error
 from storage.points import Point, reached
+from storage.rereading import begin_digest, digest_of
 from storage.writeback import begin_writing
 
 _EARLY = 256 * 1024  # bytes of an arriving instance that the disk is given at a time
+_WORTHWHILE = 256 * 1024  # bytes from which an instance is hashed beside its fsync
+_REREAD = 4 * 1024**2  # bytes: of a longer instance the page cache may have lost some
 _NEWBORN = 60.0  # seconds in which a file in incoming/ may not have its lock yet
 DraftKind = Literal["analyses", "evidence"]
 
@@ -69,6 +73,8 @@ class InstanceStore:
         self.text = str(self.root)  # the receive path puts names together by hand: a Path costs more than a system call
         self._high, self._low, self._reserve = high_watermark, min(low_watermark, high_watermark), reserve_bytes
         self._full = False
+        self._arriving: set[Upload] = set()  # those that have bytes
+        self._latest_size = 0  # of an instance: the next one's is likely the same
         with _in_our_words("creating", self.root):
             for folder in ("incoming", "drafts", "analyses", "evidence"):
                 _create_durably(self.root / folder)
@@ -198,7 +204,7 @@ class Upload:
         self._store, self._path = store, path
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         flock(self._handle, LOCK_EX | LOCK_NB)
-        self._digest = sha256()
+        self._digest: Any = None  # None: it is hashed in the end
         self._begun = 0  # bytes that the kernel was told to write
         self.size = 0
         reached(Point.INCOMING_CREATED)
@@ -211,6 +217,8 @@ class Upload:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
         handle, view = self._open(), memoryview(data)
+        if not self.size:
+            self._begin()
         with _in_our_words("writing to", self._path):
             while view:
                 view = view[os.write(handle, view) :]
@@ -218,7 +226,11 @@ class Upload:
         if self.size - self._begun >= _EARLY:
             begin_writing(handle, self._begun, self.size - self._begun)
             self._begun = self.size
-        self._digest.update(data)
+        if self._digest is not None:
+            self._digest.update(data)
+        elif self.size > _REREAD:
+            with _in_our_words("reading", self._path):
+                self._digest = digest_of(handle, self.size)
         reached(Point.FIRST_BYTES_WRITTEN if first else Point.BYTES_WRITTEN)
 
     def keep(self, sop_instance_uid: str) -> StoredFile:
@@ -237,17 +249,23 @@ class Upload:
         with _in_our_words("storing", final):
             reached(Point.LAST_BYTES_WRITTEN)
             os.rename(self._path, final)  # noqa: PTH104
+            hashing = begin_digest(handle, self.size) if self._digest is None else None
             try:
                 reached(Point.RENAMED)
                 os.fsync(handle)
                 reached(Point.FILE_SYNCED)
                 _sync_folder(folder)
                 reached(Point.FOLDER_SYNCED)
+                if hashing is not None:
+                    self._digest = hashing.result()
             except OSError:
                 Path(final).unlink(missing_ok=True)
                 raise
-        os.close(handle)
-        self._handle = None
+            finally:
+                if hashing is not None:
+                    wait([hashing])  # it reads from the handle
+        self._close(handle)
+        self._store._latest_size = self.size
         return StoredFile(Path(final), relative, self.size, self._digest.hexdigest())
 
     def discard(self) -> None:
@@ -255,8 +273,19 @@ class Upload:
         if self._handle is not None:
             with suppress(OSError):
                 os.unlink(self._path)  # noqa: PTH108
-            os.close(self._handle)
-            self._handle = None
+            self._close(self._handle)
+
+    def _begin(self) -> None:
+        """Choose when to hash: the second core is free for it when nothing else arrives."""
+        store = self._store
+        if store._arriving or store._latest_size < _WORTHWHILE:
+            self._digest = sha256()
+        store._arriving.add(self)
+
+    def _close(self, handle: int) -> None:
+        self._store._arriving.discard(self)
+        os.close(handle)
+        self._handle = None
 
     def _open(self) -> int:
         if self._handle is None:

@@ -67,6 +67,29 @@ def test_a_file_that_was_prepared_is_used_and_never_past_the_watermark(
     assert list((store.root / "incoming").iterdir()) == []
 
 
+@pytest.mark.parametrize("size", [300_000, 5_000_000])
+def test_the_digest_of_a_large_instance_is_that_of_its_bytes(store: InstanceStore, size: int) -> None:
+    """The second is hashed beside its fsync, and one that is too long for that in between."""
+    content = os.urandom(size)
+    for uid in ("1.2.3", "1.2.4"):
+        with store.incoming() as upload:
+            for start in range(0, size, 100_000):
+                upload.write(content[start : start + 100_000])
+            stored = upload.keep(uid)
+        assert stored.path.read_bytes() == content
+        assert stored.sha256 == sha256(content).hexdigest()
+
+
+def test_a_large_file_that_somebody_cuts_short_is_not_kept(store: InstanceStore) -> None:
+    keep(store, "1.2.3", bytes(300_000))
+    with store.incoming() as upload:
+        upload.write(bytes(300_000))
+        os.truncate(upload.path, 200_000)
+        with pytest.raises(StoreFault, match="can be read"):
+            upload.keep("1.2.4")
+    assert len(files(store)) == 1
+
+
 def test_an_upload_that_is_not_kept_leaves_nothing(store: InstanceStore) -> None:
     with store.incoming() as upload:
         upload.write(b"half of")
