@@ -1,6 +1,5 @@
 """OHIF in a browser, used as a reader uses it: with the mouse on the series list and the keys for the slices."""
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,11 +10,19 @@ from numpy.typing import NDArray
 from playwright.sync_api import Locator, Page
 
 from tests.viewers.chromium import PATIENCE
-from tests.viewers.screen import Mask, Picture, picture_of
+from tests.viewers.ohif_package import CACHE
+from tests.viewers.screen import Mask, Picture, picture_of, save
 
 _VIEWPORT = (
     "services.cornerstoneViewportService.getCornerstoneViewport(services.viewportGridService.getActiveViewportId())"
 )
+_IMAGE = f"""() => {{
+    const viewport = {_VIEWPORT};
+    const image = /\\/instances\\/([0-9.]+)\\/frames\\/([0-9]+)/.exec(viewport?.getCurrentImageId?.() ?? '');
+    if (!image || viewport.viewportStatus !== 'rendered') return null;
+    const box = viewport.element.getBoundingClientRect();
+    return {{instance: image[1], frame: image[2], box: [box.x, box.y, box.width, box.height]}};
+}}"""
 _REST = 150  # ms without a change
 _MARGIN = 40  # pixels along the viewport's edges where letters and buttons lie
 
@@ -87,7 +94,7 @@ class Ohif:
 
     def slices(self, until: Callable[[Slice], bool] = lambda _: True) -> Iterator[Slice]:
         """Every slice of the open series, from the first to the last; `until` as for `shown`."""
-        count = int(self.page.evaluate(f"{_VIEWPORT}.getImageIds().length"))
+        count = int(self.page.wait_for_function(f"() => {_VIEWPORT}?.getImageIds?.().length").json_value())
         self.page.keyboard.press("Home")
         for index in range(count):
             if index:
@@ -97,7 +104,6 @@ class Ohif:
 
     def shown(self, until: Callable[[Slice], bool] = lambda _: True) -> Slice:
         """What the viewport shows when it has come to rest; fails when it never fulfils `until`."""
-        self._wait(f"{_VIEWPORT}?.viewportStatus === 'rendered'")
         end = time.monotonic() + PATIENCE
         before = self._shot()
         while True:
@@ -105,7 +111,9 @@ class Ohif:
             now = self._shot()
             if np.array_equal(before.picture, now.picture) and until(now):
                 return now
-            assert time.monotonic() < end, f"the viewport does not come to rest, or not as it should: {now.name}"
+            if time.monotonic() > end:
+                save(self.screenshot(), CACHE / "failed.png")
+                raise AssertionError(f"the viewport does not come to rest, or not as it should: {now.name}, failed.png")
             before = now
 
     def places(self, millimetres: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -126,14 +134,11 @@ class Ohif:
         return png
 
     def _shot(self) -> Slice:
-        script = f"(() => {{const v = {_VIEWPORT}; const box = v.element.getBoundingClientRect(); return"
-        script += " {box: [box.x, box.y, box.width, box.height], image: v.getCurrentImageId()}})()"
-        now: Any = self.page.evaluate(script)
-        x, y, width, height = (int(value) for value in now["box"])
+        # A viewport is taken away and made anew when another kind of series is opened: wait for one with an image.
+        found: Any = self.page.wait_for_function(_IMAGE).json_value()
+        x, y, width, height = (int(value) for value in found["box"])
         png: bytes = self.page.screenshot(clip={"x": x, "y": y, "width": width, "height": height})
-        found = re.search(r"/instances/([0-9.]+)/frames/(\d+)", now["image"])
-        assert found is not None, now["image"]
-        return Slice(found[1], int(found[2]), picture_of(png))
+        return Slice(found["instance"], int(found["frame"]), picture_of(png))
 
     def _wait(self, condition: str) -> None:
         self.page.wait_for_function(f"() => {condition}")
