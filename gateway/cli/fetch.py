@@ -19,7 +19,6 @@ import structlog
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from gateway.access.roles import Action
 from gateway.cli.options import (
@@ -230,13 +229,13 @@ def _show(found: "Sequence[StudyFound]", as_json: bool) -> None:
     if not found:
         answers.print("the archive lists no such study", highlight=False)
         return
-    table = Table("study", "date", "patient", "born", "accession", "modalities", "description", "instances")
     for each in sorted(found, key=lambda one: (one.date, one.time), reverse=True):
-        whose = " ".join(part for part in (each.patient_id, each.patient_name) if part)
-        row = (each.study_uid, each.date, whose, each.birth_date, each.accession, " ".join(each.modalities))
-        count = "" if each.instances is None else str(each.instances)
-        table.add_row(*(escape(text) for text in (*row, each.description)), count)
-    answers.print(table)
+        whose = " ".join(part for part in (each.patient_id, each.patient_name, each.birth_date) if part)
+        count = "" if each.instances is None else f"{each.instances} instances"
+        told = (each.date, whose, each.accession, " ".join(each.modalities), each.description, count)
+        # A line each and no table, which a narrow terminal would cut UIDs in.
+        line = f"{each.study_uid}  {'; '.join(part for part in told if part)}"
+        answers.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def _fetch_facts(got: "Fetch", to_folder: bool) -> dict[str, Any]:

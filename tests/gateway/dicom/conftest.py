@@ -112,7 +112,8 @@ def start(tmp_path: Path, empty_database: Path) -> Iterator[Start]:
     ) -> Gateway:
         settings = Settings.model_validate(
             {
-                "dicom": {"host": "127.0.0.1", "port": free_port(), **dicom},
+                # The tests' own process may hold more than a receiver ever does.
+                "dicom": {"host": "127.0.0.1", "port": free_port(), "memory_watermark": 2**40, **dicom},
                 "store": {"root": tmp_path / f"var{len(running)}", "high_watermark": 1.0, "low_watermark": 1.0}
                 | dict(store_settings or {}),
                 "database": {"busy_timeout": 1},
