@@ -62,10 +62,11 @@ def make_phantom_study(
     folder.mkdir(parents=True, exist_ok=True)
     study, series, frame = (generate_uid(prefix=None) for _ in range(3))
     number = f"{int(rng.integers(10**6)):06d}"
+    now = dt.datetime.now(dt.UTC)  # one moment for all slices: instances of a study agree on its time
     paths = []
     for index, pixels in enumerate(volume):
         path = folder / f"{index + 1:04d}.dcm"
-        dataset = _instance(path, index, matrix)
+        dataset = _instance(path, index, matrix, now)
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = study, series, frame
         dataset.PatientID = dataset.AccessionNumber = f"PHANTOM{number}"
         dataset.StudyID = number
@@ -90,7 +91,7 @@ def _acquired(volume: FloatArray, rng: np.random.Generator) -> FloatArray:
     return np.stack(planes).astype(np.float32)
 
 
-def _instance(path: Path, index: int, matrix: int) -> FileDataset:
+def _instance(path: Path, index: int, matrix: int, now: dt.datetime) -> FileDataset:
     """The header of one slice: MR Image IOD (PS3.3 A.4), every type 1 and type 2 attribute."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
@@ -100,7 +101,6 @@ def _instance(path: Path, index: int, matrix: int) -> FileDataset:
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
     dataset.SOPClassUID, dataset.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
-    now = dt.datetime.now(dt.UTC)
     dataset.StudyDate = dataset.SeriesDate = dataset.ContentDate = now.strftime("%Y%m%d")
     dataset.StudyTime = dataset.SeriesTime = dataset.ContentTime = now.strftime("%H%M%S")
     dataset.Modality, dataset.Manufacturer, dataset.ReferringPhysicianName = "MR", "", ""

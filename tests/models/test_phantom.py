@@ -1,11 +1,14 @@
+import datetime as dt
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
 import pytest
 
+from models.tampering import phantom
 from models.tampering.phantom import make_phantom_study, phantom_volume
 
 
@@ -26,6 +29,14 @@ def test_the_series_is_one_series_in_order_with_its_geometry(study: Path) -> Non
     assert {(header.Modality, header.BodyPartExamined, str(header.PatientName)) for header in headers} == {
         ("MR", "BRAIN", "PHANTOM^SCANWARDEN")
     }
+
+
+def test_a_study_that_takes_long_to_write_has_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else provenance says of some of its instances that they may come from another study."""
+    clock = (dt.datetime(2026, 11, 20, 9, 0, second, tzinfo=dt.UTC) for second in range(60))
+    monkeypatch.setattr(phantom, "dt", SimpleNamespace(datetime=SimpleNamespace(now=lambda _: next(clock)), UTC=dt.UTC))
+    paths = make_phantom_study(tmp_path, np.random.default_rng(0), slices=3, matrix=64)
+    assert {str(pydicom.dcmread(path).StudyTime) for path in paths} == {"090000"}
 
 
 @pytest.mark.peers
