@@ -85,7 +85,7 @@ class Ohif:
         self.series(said).dblclick()
         heading = self.page.locator("[data-cy=viewport-grid]").get_by_text("Image integrity summary")
         heading.wait_for()
-        return self.page.locator("[data-cy=viewport-grid]").inner_text()
+        return str(self.page.locator("[data-cy=viewport-grid]").inner_text())
 
     def open_outlines(self, said: str) -> None:
         """Open a report with outlines; OHIF goes to the first of them."""
