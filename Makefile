@@ -47,7 +47,7 @@ $(VENV)/.viewing: $(VENV)/.developing
 viewers: $(VENV)/.viewing peers
 	@sh tests/viewers/programs.sh
 	$(if $(PICTURES),SCANWARDEN_PICTURES=$(PICTURES)) $(BIN)/python -m pytest -v --timeout 1200 \
-	    -o 'python_files=seen_in_*.py' tests/viewers $(PYTEST_ARGS)
+	    -o 'python_files=seen_in_*.py' --basetemp .viewers/run tests/viewers $(PYTEST_ARGS)
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .
