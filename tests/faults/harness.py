@@ -215,6 +215,11 @@ class Gateway:
                         found.append(child)
         return found
 
+    @property
+    def alive(self) -> bool:
+        """Whether the service's supervisor runs."""
+        return self._process is not None and self._process.poll() is None
+
     def died(self, seconds: float) -> bool:
         """Wait for the end of the service by a kill of its own."""
         assert self._process is not None
