@@ -19,6 +19,7 @@ from gateway.app import App
 from gateway.dicom.conduit import Conduit, Pair, StoredInstance
 from gateway.dicom.contexts import MAX_CONTEXTS
 from gateway.dicom.scu import ConnectionBroken, SendError
+from gateway.dicom.statuses import Judgement, judge
 from storage import (
     AuditEvent,
     AuditEventType,
@@ -54,8 +55,6 @@ BATCH = 64  # instances between two transactions; a kill sends at most these twi
 BATCH_SECONDS = 1.0
 FORGET_SECONDS = 3600.0
 JITTER = 0.25
-# Success; warnings (PS3.4 B.2.3); duplicate SOP instance: it is there already, sent before a kill.
-_TAKEN = frozenset({0x0000, 0x0001, 0x0107, 0x0111, 0x0116})
 DAMAGED = "its file is not what was acknowledged"
 
 
@@ -272,9 +271,10 @@ class Lane:
             self._conduit = None
             return f"its file cannot be read: {fault.strerror or fault}"
         self._used_at = self._clock()
-        if status in _TAKEN or status & 0xF000 == 0xB000:
+        judgement = judge(status)
+        if judgement is Judgement.STORED:
             return None
-        if status & 0xFF00 == 0xA700:  # out of resources: so it is for the next one, and the order is kept
+        if judgement is Judgement.NO_ROOM:  # so it is for the next one, and the order is kept
             self._hang_up()
             raise OutOfResources(f"{self._destination.name} is out of resources (status 0x{status:04X})")
         return f"status 0x{status:04X}"
@@ -347,4 +347,4 @@ def _damage(passage: Passage) -> AuditEvent:
 
 
 class OutOfResources(SendError):
-    """The destination has no room for anything now (PS3.4 B.2.3, 0xA7xx)."""
+    """The destination has no room for anything now (`statuses.Judgement.NO_ROOM`)."""

@@ -196,6 +196,9 @@ class Modality:
         request.Priority = priority
         request.DataSet = BytesIO(data) if data else None
         self.association._reactor_checkpoint.clear()
+        # As pynetdicom's own senders do: its reactor, once past the checkpoint, would take the answer and drop it.
+        while not self.association._is_paused:
+            time.sleep(0.001)
         try:
             context = next(iter(self.association._accepted_cx))
             self.association.dimse.send_msg(request, context)

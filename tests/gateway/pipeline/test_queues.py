@@ -82,7 +82,8 @@ def test_a_peer_takes_up_what_a_dead_executor_began(app: App, work: queues.WorkQ
     with noting(app.settings) as order:
         work.enqueue_revision(2, "routine")
         wait_for(lambda: order == [2], 20, "the peer works")
-        assert work.count(queues.ANALYSE_QUEUE).running == 1  # the dead one's: nobody has noticed
+        # its own is done; the dead one's goes on running, for nobody has noticed
+        wait_for(lambda: work.count(queues.ANALYSE_QUEUE).running == 1, 20, "the peer's own is ended")
         assert work.adopt(["analyse-0@gone"]) == ["revision-1-0"]
         assert work.adopt(["analyse-0@gone"]) == []
         wait_for(lambda: order == [2, 1], 20, "the peer takes it up")

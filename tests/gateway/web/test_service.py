@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -90,6 +91,8 @@ def test_the_service_says_nothing_of_a_patient_and_drains_in_order(tmp_path: Pat
             assert (status, "draining" in json.loads(answer)["checks"]) == (503, True)
             assert ask(web, "/healthz")[0] == 200
             sender.association._reactor_checkpoint.clear()
+            while not sender.association._is_paused:
+                time.sleep(0.001)
             sender.association.dul.send_pdu(last)
             _, response = sender.association.dimse.get_msg(block=True)
             assert isinstance(response, C_STORE)
