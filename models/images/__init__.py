@@ -1,0 +1,1 @@
+"""Whole images: which organ an image shows, and whether a scanner made it."""
