@@ -17,8 +17,8 @@ class ImagePrediction:
 
     `organs`: calibrated probability of each of `organs.KNOWN`, which sum to 1. `organ` is UNKNOWN where the image is
     unlike all that the network was trained on; `reason` says why then. `synthesis_logit` is uncalibrated; the card
-    turns it into probabilities, of one image or of a series. `saliency` (rows, columns), 0 to 1, says where the synthesis
-    score rests; only where it was asked for.
+    turns it into probabilities, of one image or of a series. `saliency` (rows, columns),
+    0 to 1, says where the synthesis score rests; only where it was asked for.
     """
 
     organ: Organ
