@@ -1,0 +1,106 @@
+"""A report as one HTML file: no scripts, nothing from elsewhere, pictures inside; readable on a phone."""
+
+import base64
+import re
+from html import escape
+from pathlib import Path
+
+from models.reports.report import Picture, Report, Section, Table, text_of
+
+_STYLE = """
+:root { color-scheme: light }
+body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: #fff; color: #1a1a1a;
+       font: 1rem/1.5 system-ui, sans-serif }
+h1 { font-size: 1.6rem; line-height: 1.2 } h2 { font-size: 1.25rem; margin-top: 2.5rem }
+a { color: #0b4fa0 } nav ol { columns: 16rem; padding-left: 1.4rem }
+.summary { border-left: .3rem solid #0b4fa0; padding-left: 1rem }
+.table { overflow-x: auto; margin: 1.2rem 0 }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
+caption { text-align: left; font-weight: 600; padding-bottom: .3rem }
+th, td { border-bottom: 1px solid #bbb; padding: .25rem .6rem; text-align: right; vertical-align: top }
+th:first-child, td:first-child { text-align: left; min-width: 8rem } thead th { border-bottom: 2px solid #1a1a1a }
+tbody th { font-weight: 400 } td { white-space: nowrap }
+td.words { text-align: left; white-space: normal; min-width: 12rem }
+.note { font-size: .85rem; margin: .3rem 0 0 } figure { margin: 1.5rem 0 } img { max-width: 100%; height: auto }
+figcaption { font-size: .9rem }
+@media print { nav { display: none } .table { overflow: visible } }
+"""
+_LONG = 24  # characters: a cell of more is text that may wrap
+
+
+def page(report: Report) -> str:
+    """The whole document; the same report gives the same text."""
+    anchors = [f"{number}-{_anchor(section.title)}" for number, section in enumerate(report.sections, 1)]
+    links = "\n".join(
+        f'<li><a href="#{anchor}">{escape(section.title)}</a></li>'
+        for anchor, section in zip(anchors, report.sections, strict=True)
+    )
+    summary = "\n".join(f"<p>{escape(line)}</p>" for line in report.summary)
+    sections = "\n".join(_section(each, anchor) for each, anchor in zip(report.sections, anchors, strict=True))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(report.title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>{escape(report.title)}</h1>
+<div class="summary">
+{summary}
+</div>
+<nav aria-label="Sections"><ol>
+{links}
+</ol></nav>
+{sections}
+</body>
+</html>
+"""
+
+
+def write_html(report: Report, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(report), encoding="utf-8")
+
+
+def _section(section: Section, anchor: str) -> str:
+    parts = [f'<section id="{anchor}">', f"<h2>{escape(section.title)}</h2>"]
+    parts += [f"<p>{escape(paragraph)}</p>" for paragraph in section.paragraphs]
+    parts += [_table(table) for table in section.tables]
+    parts += [_picture(picture) for picture in section.pictures]
+    return "\n".join([*parts, "</section>"])
+
+
+def _table(table: Table) -> str:
+    columns = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+    rows = []
+    for row in table.rows:
+        first, *others = (text_of(cell) for cell in row)
+        cells = "".join(
+            f'<td class="words">{escape(cell)}</td>'
+            if len(cell) > _LONG and isinstance(value, str)
+            else f"<td>{escape(cell)}</td>"
+            for cell, value in zip(others, row[1:], strict=True)
+        )
+        rows.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    body = "\n".join(rows)
+    return (
+        f'<div class="table" role="region" tabindex="0" aria-label="{escape(table.caption)}">\n<table>\n'
+        f"<caption>{escape(table.caption)}</caption>\n<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}\n</tbody>\n"
+        f"</table>\n{note}</div>"
+    )
+
+
+def _picture(picture: Picture) -> str:
+    content = base64.b64encode(picture.png).decode("ascii")
+    alt = escape(picture.alt or picture.caption)
+    return (
+        f'<figure><img src="data:image/png;base64,{content}" alt="{alt}">\n'
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    )
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
