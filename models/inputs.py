@@ -22,7 +22,7 @@ _SRM_5X5 = (
     )
     / 12.0
 )
-_FILTERS: dict[str, FloatArray] = {
+FILTERS: dict[str, FloatArray] = {
     "across": np.array([[0, 0, 0], [0, -1, 1], [0, 0, 0]], dtype=np.float32),
     "down": np.array([[0, 0, 0], [0, -1, 0], [0, 1, 0]], dtype=np.float32),
     "across_second": np.array([[0, 0, 0], [1, -2, 1], [0, 0, 0]], dtype=np.float32) / 2.0,
@@ -30,7 +30,7 @@ _FILTERS: dict[str, FloatArray] = {
     "square_3x3": np.array([[-1, 2, -1], [2, -4, 2], [-1, 2, -1]], dtype=np.float32) / 4.0,
     "square_5x5": _SRM_5X5,
 }
-CHANNELS = ("below", "centre", "above", *_FILTERS, "noise_energy", "through_plane")
+CHANNELS = ("below", "centre", "above", *FILTERS, "noise_energy", "through_plane")
 MULTIPLE = 16  # the network halves a slice four times
 
 _FOREGROUND = 0.12  # of the intensity scale: tissue, not air
@@ -72,7 +72,7 @@ def noise_level(slice_: FloatArray, offset: float, scale: float) -> float:
 
     Immerkær 1996; the factor makes it the standard deviation of white noise.
     """
-    residual = np.abs(cv2.filter2D(slice_, cv2.CV_32F, _FILTERS["square_3x3"]))
+    residual = np.abs(cv2.filter2D(slice_, cv2.CV_32F, FILTERS["square_3x3"]))
     return _typical(residual, slice_ > offset + _FOREGROUND * scale) / (0.6745 * 1.5)
 
 
@@ -106,7 +106,7 @@ def channels(
         out = result[place]
         for channel, slice_ in enumerate((below, centre, above)):
             np.clip(slice_ / scale - 0.5, -1.0, 3.0, out=out[channel])
-        for channel, kernel in enumerate(_FILTERS.values(), start=3):
+        for channel, kernel in enumerate(FILTERS.values(), start=3):
             _normalised(
                 np.asarray(cv2.filter2D(centre, cv2.CV_32F, kernel), np.float32), foreground, floor, out[channel]
             )
@@ -140,8 +140,8 @@ def domain(volume: FloatArray, spacing: tuple[float, float, float] | None) -> di
     for index in list(chosen)[:: max(1, len(chosen) // 12)]:
         slice_ = volume[index]
         foreground = slice_ > offset + _FOREGROUND * scale
-        square = _typical(np.abs(cv2.filter2D(slice_, cv2.CV_32F, _FILTERS["square_3x3"])), foreground)
-        across = _typical(np.abs(cv2.filter2D(slice_, cv2.CV_32F, _FILTERS["across"])), foreground)
+        square = _typical(np.abs(cv2.filter2D(slice_, cv2.CV_32F, FILTERS["square_3x3"])), foreground)
+        across = _typical(np.abs(cv2.filter2D(slice_, cv2.CV_32F, FILTERS["across"])), foreground)
         noise.append(square / scale)
         smooth.append(across / max(square, 1e-6 * scale))
     step = max(1, int(np.cbrt(volume.size / 400_000)))

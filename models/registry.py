@@ -1,9 +1,11 @@
 """Which models there are, and how one is loaded: card first, digest next, weights last (safetensors, never pickle)."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +18,10 @@ from torch.nn import functional
 from models import inputs, networks
 from models.card import ModelCard
 from models.errors import UnknownModel, UnusableVolume, WeightsMismatch
+from models.images.card import TASK as WHOLE_IMAGES
+from models.images.card import ImageModelCard
 
+AnyCard = TypeVar("AnyCard", ModelCard, ImageModelCard)
 SHIPPED = Path(__file__).resolve().parent
 _PIXELS_AT_ONCE = 16 * 256 * 256  # bounds the memory of a forward pass, whatever the matrix
 
@@ -93,8 +98,21 @@ class LoadedModel:
 
 
 def available(folder: Path = SHIPPED) -> list[ModelCard]:
-    """The cards in `folder`/cards, by name."""
-    return [ModelCard.read(path) for path in sorted((folder / "cards").glob("*.json"))]
+    """The cards of edit networks in `folder`/cards, by name."""
+    return [ModelCard.read(path) for path in _cards(folder) if _task(path) != WHOLE_IMAGES]
+
+
+def available_image_models(folder: Path = SHIPPED) -> list[ImageModelCard]:
+    """The cards of whole-image networks in `folder`/cards, by name."""
+    return [ImageModelCard.read(path) for path in _cards(folder) if _task(path) == WHOLE_IMAGES]
+
+
+def _cards(folder: Path) -> list[Path]:
+    return sorted((folder / "cards").glob("*.json"))
+
+
+def _task(path: Path) -> str:
+    return str(json.loads(path.read_text(encoding="utf-8")).get("task", ""))
 
 
 def load(name: str, device: str = "cpu", *, folder: Path = SHIPPED) -> LoadedModel:
@@ -103,29 +121,39 @@ def load(name: str, device: str = "cpu", *, folder: Path = SHIPPED) -> LoadedMod
     Raises UnknownModel when there is no such card or its weights are absent, WeightsMismatch when the SHA-256 of the
     weights is not the card's or the weights do not fit the network that the card names.
     """
-    card, content = _verified(name, folder)
+    card, network = load_verified(name, folder, ModelCard)
+    return LoadedModel(card, network, device)
+
+
+def load_verified(name: str, folder: Path, kind: type[AnyCard]) -> tuple[AnyCard, nn.Module]:
+    """The card and its network with the weights that the card was measured with; raises what `load` raises."""
+    card, content = _verified(name, folder, kind)
     network = networks.build(card.network, **card.arguments)
     try:
         network.load_state_dict(parse_weights(content))
     except RuntimeError as fault:
         raise WeightsMismatch(f"weights of {name} do not fit the network {card.network}: {fault}") from fault
-    return LoadedModel(card, network, device)
+    return card, network
 
 
 def verify(name: str, *, folder: Path = SHIPPED) -> None:
     """Raise what `load` raises for weights that are absent or are not those of the card, without loading them."""
-    _verified(name, folder)
+    images = name in {card.name for card in available_image_models(folder)}
+    _verified(name, folder, ImageModelCard if images else ModelCard)
 
 
-def _verified(name: str, folder: Path) -> tuple[ModelCard, bytes]:
+def _verified(name: str, folder: Path, kind: type[AnyCard]) -> tuple[AnyCard, bytes]:
     """The card, and the weights that were hashed: parsed from the same bytes, no second look at a changed file."""
-    card_path, weights_path = folder / "cards" / f"{name}.json", folder / "weights" / f"{name}.safetensors"
-    if not card_path.is_file() or not weights_path.is_file():
-        known = ", ".join(card.name for card in available(folder)) or "none"
+    cards = available(folder) if kind is ModelCard else available_image_models(folder)
+    found_card = next((card for card in cards if card.name == name), None)
+    weights_path = folder / "weights" / f"{name}.safetensors"
+    if found_card is None or not weights_path.is_file():
+        known = ", ".join(card.name for card in cards) or "none"
+        what = "model" if kind is ModelCard else "whole-image model"
         raise UnknownModel(
-            f"model {name!r} has no card and weights here (known: {known}); see `scanwarden models list`"
+            f"{what} {name!r} has no card and weights here (known: {known}); see `scanwarden models list`"
         )
-    card = ModelCard.read(card_path)
+    card = kind.read(folder / "cards" / f"{name}.json")
     content = weights_path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != card.digest:
@@ -135,7 +163,7 @@ def _verified(name: str, folder: Path) -> tuple[ModelCard, bytes]:
     return card, content
 
 
-def publish(network: nn.Module, card: ModelCard, folder: Path = SHIPPED) -> ModelCard:
+def publish(network: nn.Module, card: AnyCard, folder: Path = SHIPPED) -> AnyCard:
     """Write weights and card into `folder`; returns the card with the digest of what was written."""
     for part in ("weights", "cards"):
         (folder / part).mkdir(parents=True, exist_ok=True)

@@ -5,12 +5,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from gateway.cli.options import JsonOption, answers, fail
+
+if TYPE_CHECKING:
+    from models.card import ModelCard
+    from models.images.card import ImageModelCard
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -28,7 +32,8 @@ def list_models(as_json: JsonOption = False) -> None:
     from models.errors import ModelsError
 
     rows = []
-    for card in registry.available():
+    for card in (*registry.available(), *registry.available_image_models()):
+        modalities, body_parts = _covers(card)
         try:
             registry.verify(card.name)
             fault = None
@@ -40,8 +45,8 @@ def list_models(as_json: JsonOption = False) -> None:
                 "version": card.version,
                 "task": card.task,
                 "network": card.network,
-                "modalities": list(card.modalities),
-                "body_parts": list(card.body_parts),
+                "modalities": modalities,
+                "body_parts": body_parts,
                 "digest": card.digest,
                 "licence": card.licence,
                 "weights_match": fault is None,
@@ -66,6 +71,16 @@ def list_models(as_json: JsonOption = False) -> None:
             )
         answers.print(table)
     raise typer.Exit(0 if all(row["weights_match"] for row in rows) else 1)
+
+
+def _covers(card: "ModelCard | ImageModelCard") -> tuple[list[str], list[str]]:
+    """The modalities of a card, and the body parts or organs."""
+    from models.card import ModelCard
+
+    if isinstance(card, ModelCard):
+        return list(card.modalities), list(card.body_parts)
+    modalities = {modality for organ in card.organs for modality in organ.modalities}
+    return sorted(modalities), [organ.value for organ in card.organs]
 
 
 def tamper(

@@ -6,10 +6,17 @@ from typing import Any
 from torch import nn
 
 from models.errors import UnknownModel
+from models.networks.organ_attention import OrganAttention
+from models.networks.organ_resnet import OrganResNet
 from models.networks.output import NetworkOutput
 from models.networks.unet import EditUNet
+from models.networks.whole_image import WholeImageOutput
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"edit_unet": EditUNet}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "edit_unet": EditUNet,
+    "organ_resnet": OrganResNet,
+    "organ_attention": OrganAttention,
+}
 
 
 def build(name: str, **arguments: Any) -> nn.Module:
@@ -19,4 +26,4 @@ def build(name: str, **arguments: Any) -> nn.Module:
     return NETWORKS[name](**arguments)
 
 
-__all__ = ["NETWORKS", "NetworkOutput", "build"]
+__all__ = ["NETWORKS", "NetworkOutput", "WholeImageOutput", "build"]
