@@ -40,15 +40,29 @@ def interval(
     groups: Sequence[str], measure: Callable[[NDArray[np.int64]], float], seed: int, rounds: int = 200
 ) -> tuple[float, float]:
     """The 95 % bootstrap interval of `measure` (of the indices of a resample) when whole patients are redrawn."""
-    names = np.unique(groups)
-    members = {name: np.flatnonzero(np.asarray(groups) == name) for name in names}
+    low, high = intervals(groups, lambda chosen: [measure(chosen)], seed, rounds)
+    return float(low[0]), float(high[0])
+
+
+def intervals(
+    groups: Sequence[str], measure: Callable[[NDArray[np.int64]], Sequence[float]], seed: int, rounds: int = 200
+) -> tuple[FloatArray, FloatArray]:
+    """The lower and the upper ends of `interval` for several measures of the same resamples; NaN where one has none."""
+    names, place = np.unique(np.asarray(groups), return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(place))[:-1])
     rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(rounds):
-        chosen = np.concatenate([members[name] for name in rng.choice(names, size=len(names))])
-        values.append(measure(chosen))
-    low, high = np.nanquantile(values, (0.025, 0.975))
-    return float(low), float(high)
+    values = np.array(
+        [
+            measure(np.concatenate([members[each] for each in rng.choice(len(names), size=len(names))]))
+            for _ in range(rounds)
+        ],
+        dtype=np.float64,
+    )
+    ends = np.full((2, values.shape[1]), np.nan)
+    some = np.isfinite(values).any(axis=0)
+    ends[:, some] = np.nanquantile(values[:, some], (0.025, 0.975), axis=0)
+    return ends[0], ends[1]
 
 
 def calibration_error(probability: FloatArray, outcome: NDArray[np.bool_], bins: int = 10) -> float:
