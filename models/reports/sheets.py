@@ -46,7 +46,7 @@ def contact_sheet(tiles: Sequence[Tile], caption: str, *, columns: int = 6, size
         image.thumbnail((size, size)) if max(image.size) > size else None
         sheet.paste(image, (left + (size - image.width) // 2, top + (size - image.height) // 2))
         for number, line in enumerate(_lines(tile.label, size, lines)):
-            draw.text((left, top + size + number * _LINE), line, fill=(26, 26, 26), font=_font())
+            draw.text((left, top + size + number * _LINE), line, fill=(26, 26, 26), font=letters())
     written = BytesIO()
     sheet.save(written, format="PNG", optimize=True)
     return Picture(caption, written.getvalue())
@@ -74,24 +74,24 @@ def eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _lines(label: str, width: int, most: int) -> list[str]:
     """The label in lines that fit, at its own line breaks first; what does not fit ends in …"""
-    letters = max(4, int(width / _font().getlength("n")))
+    fits = max(4, int(width / letters().getlength("n")))
     lines: list[str] = []
     for part in label.split("\n"):
         line = ""
         for word in part.split():
-            if line and len(line) + 1 + len(word) > letters:
+            if line and len(line) + 1 + len(word) > fits:
                 lines.append(line)
                 line = word
             else:
                 line = f"{line} {word}".strip()
         lines.append(line)
-    return [line if len(line) <= letters else line[: letters - 1] + "…" for line in lines[:most]]
+    return [line if len(line) <= fits else line[: fits - 1] + "…" for line in lines[:most]]
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
+def letters(size: int = _LETTERS) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings along: the same letters on every machine."""
     found = find_spec("matplotlib")
     if found is None or found.origin is None:
         raise ModuleNotFoundError("matplotlib brings the letters of contact sheets; install it")
-    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", _LETTERS)
+    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
