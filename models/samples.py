@@ -36,6 +36,26 @@ class Crops:
     pairs: int
 
 
+@dataclass(frozen=True, eq=False)
+class Twins:
+    """A genuine crop and its edited twin after the same journey.
+
+    `genuine` and `edited` are input channels (channels, size, size) of the middle slice; `region` (size, size) is where
+    they differ, `lesion` the real lesion that both would show were it not for the edit. `changed`: whether any pixel of
+    the slice is edited.
+    """
+
+    genuine: FloatArray
+    edited: FloatArray
+    region: Mask
+    lesion: Mask
+    edit_type: EditType
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.region.any())
+
+
 class PairBatches(Dataset[Batch]):
     """Batch k of a training run: (channels, edit mask, edit type, image label), genuine twins first.
 
@@ -70,9 +90,9 @@ class PairBatches(Dataset[Batch]):
         rng = np.random.default_rng([self._seed, step])
         crops = self._crops(step)
         twins = [self._pair(crops.size, rng) for _ in range(crops.pairs)]
-        channels = np.stack([twin[0] for twin in twins] + [twin[1] for twin in twins])
-        edited = np.stack([twin[2] for twin in twins]).astype(np.uint8)
-        types = np.array([twin[3] for twin in twins])
+        channels = np.stack([twin.genuine for twin in twins] + [twin.edited for twin in twins])
+        edited = np.stack([twin.region for twin in twins]).astype(np.uint8)
+        types = np.array([twin.edit_type.channel for twin in twins])
         label = (edited.sum(axis=(1, 2)) > 0).astype(np.int64)
         none = np.zeros(len(twins), dtype=np.int64)
         return (
@@ -89,7 +109,7 @@ class PairBatches(Dataset[Batch]):
             step -= steps
         raise IndexError("step is past the last stage")
 
-    def _pair(self, size: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, Mask, int]:
+    def _pair(self, size: int, rng: np.random.Generator) -> Twins:
         for _ in range(_TRIES):
             source = self._sources[int(rng.choice(len(self._sources), p=self._weights))]
             case = self._cases[source][int(rng.integers(len(self._cases[source])))]
@@ -102,10 +122,40 @@ class PairBatches(Dataset[Batch]):
                 return made
         raise NoPlaceToEdit(f"no crop with tissue in {_TRIES} tries; the images of {source} may be empty")
 
-    def _twins(
-        self, case: Case, kind: Family, size: int, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray, Mask, int] | None:
-        slab, lesion = _slab(case, size, rng)
+    def _slab(self, case: Case, size: int, rng: np.random.Generator) -> tuple[FloatArray, Mask]:
+        """One or three neighbouring slices and their lesions, larger than the crop, flipped and turned at random."""
+        index = self._slice(case, rng)
+        alone = case.separate or rng.random() < 0.12
+        planes = slice(index, index + 1) if alone else slice(max(0, index - 1), index + 2)
+        wide = round(size * 1.35)
+        row, column = self._corner(case, index, wide, rng)
+        part = (planes, slice(row, row + wide), slice(column, column + wide))
+        slab = np.asarray(case.images[part]).astype(np.float32)
+        marked = self._lesion(case, part)
+        lesion = np.zeros(slab.shape, dtype=np.bool_) if marked is None else marked
+        turns = int(rng.integers(4)) if rng.random() < 0.5 else 0
+        order = slice(None, None, -1 if rng.random() < 0.5 else 1)
+        mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
+        return (
+            np.ascontiguousarray(np.rot90(slab, turns, axes=(1, 2))[order, :, mirror]),
+            np.ascontiguousarray(np.rot90(lesion, turns, axes=(1, 2))[order, :, mirror]),
+        )
+
+    def _slice(self, case: Case, rng: np.random.Generator) -> int:
+        """Which slice of a case a crop shows."""
+        return int(rng.integers(len(case.images)))
+
+    def _corner(self, case: Case, index: int, wide: int, rng: np.random.Generator) -> tuple[int, int]:  # noqa: ARG002
+        """Where on the slice a square of `wide` pixels begins: (row, column)."""
+        _, rows, columns = case.images.shape
+        return int(rng.integers(max(1, rows - wide + 1))), int(rng.integers(max(1, columns - wide + 1)))
+
+    def _lesion(self, case: Case, part: tuple[slice, slice, slice]) -> Mask | None:
+        """The marked lesions in a part of a case; None where the source marks none."""
+        return None if case.lesion is None else np.asarray(case.lesion[part])
+
+    def _twins(self, case: Case, kind: Family, size: int, rng: np.random.Generator) -> Twins | None:
+        slab, lesion = self._slab(case, size, rng)
         if (slab[len(slab) // 2] > slab.mean()).mean() < 0.05:
             return None
         material = Material.of(slab, self._donors)
@@ -128,36 +178,15 @@ class PairBatches(Dataset[Batch]):
         if (edited != slab)[region].mean() < 0.25:
             return None
         journey = benign.draw(material, rng, untouched=0.6)
-        genuine, edited, region = journey(slab), journey(edited), journey.mask(region)
+        genuine, edited, region, lesion = journey(slab), journey(edited), journey.mask(region), journey.mask(lesion)
         window = _window(region, size, rng)
-        genuine, edited, region = (_cut(array, window, size) for array in (genuine, edited, region))
+        genuine, edited, region, lesion = (_cut(array, window, size) for array in (genuine, edited, region, lesion))
         offset, scale = inputs.intensity_range(genuine)
         intensity = (offset, scale * float(rng.uniform(0.9, 1.1)))
         middle = [len(genuine) // 2]
         first = inputs.channels(genuine, middle, intensity=intensity)[0]
         second = inputs.channels(edited, middle, intensity=intensity)[0]
-        return first, second, region[middle[0]], kind.edit_type.channel
-
-
-def _slab(case: Case, size: int, rng: np.random.Generator) -> tuple[FloatArray, Mask]:
-    """One or three neighbouring slices and their lesions, larger than the crop, flipped and turned at random."""
-    count, rows, columns = case.images.shape
-    index = int(rng.integers(count))
-    alone = case.separate or rng.random() < 0.12
-    planes = slice(index, index + 1) if alone else slice(max(0, index - 1), index + 2)
-    wide = round(size * 1.35)
-    row = int(rng.integers(max(1, rows - wide + 1)))
-    column = int(rng.integers(max(1, columns - wide + 1)))
-    part = (planes, slice(row, row + wide), slice(column, column + wide))
-    slab = np.asarray(case.images[part]).astype(np.float32)
-    lesion = np.asarray(case.lesion[part]) if case.lesion is not None else np.zeros(slab.shape, dtype=np.bool_)
-    turns = int(rng.integers(4)) if rng.random() < 0.5 else 0
-    order = slice(None, None, -1 if rng.random() < 0.5 else 1)
-    mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
-    return (
-        np.ascontiguousarray(np.rot90(slab, turns, axes=(1, 2))[order, :, mirror]),
-        np.ascontiguousarray(np.rot90(lesion, turns, axes=(1, 2))[order, :, mirror]),
-    )
+        return Twins(first, second, region[middle[0]], lesion[middle[0]], kind.edit_type)
 
 
 def _on_lesion(lesion: Mask, kind: Family, rng: np.random.Generator) -> Mask | None:

@@ -9,11 +9,20 @@ from models.errors import UnknownModel
 from models.networks.organ_attention import OrganAttention
 from models.networks.organ_resnet import OrganResNet
 from models.networks.output import NetworkOutput
-from models.networks.unet import EditUNet
+from models.networks.unet import EditUNet, EditUNetDensity
 from models.networks.whole_image import WholeImageOutput
+
+
+def _edit_maskrcnn(**arguments: Any) -> nn.Module:
+    from models.networks.maskrcnn import EditMaskRCNN  # torchvision takes a second that the others need not wait
+
+    return EditMaskRCNN(**arguments)
+
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "edit_unet": EditUNet,
+    "edit_unet_density": EditUNetDensity,
+    "edit_maskrcnn": _edit_maskrcnn,
     "organ_resnet": OrganResNet,
     "organ_attention": OrganAttention,
 }

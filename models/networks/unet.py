@@ -44,6 +44,10 @@ class EditUNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> NetworkOutput:
+        return self._judged(*self._features(x))
+
+    def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known of each pixel (slices, width, rows, columns), and of the slice at the deepest level."""
         kept: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(x if level == 0 else functional.max_pool2d(x, 2))
@@ -51,9 +55,28 @@ class EditUNet(nn.Module):
         deepest = kept.pop()
         for block in self.up:
             x = block(torch.cat([functional.interpolate(x, scale_factor=2.0), kept.pop()], dim=1))
+        return x, deepest
+
+    def _judged(self, x: Tensor, deepest: Tensor) -> NetworkOutput:
         pixel = self.pixel(x).float()
         strongest = pixel[:, 0].flatten(1).topk(min(max(_EVIDENCE), pixel[0, 0].numel()), dim=1).values
         evidence = torch.stack([strongest[:, :count].mean(dim=1) for count in _EVIDENCE], dim=1)
         whole = torch.cat([deepest.float().mean(dim=(2, 3)), deepest.float().amax(dim=(2, 3))], dim=1)
         image = cast("Tensor", self.image(torch.cat([evidence, whole], dim=1)))[:, 0].float()
         return NetworkOutput(edit=pixel[:, 0], edit_type=pixel[:, 1:], image=image)
+
+
+class EditUNetDensity(EditUNet):
+    """The same with a density map and a boundary; the weights of an EditUNet are all of its layers but `where`."""
+
+    def __init__(self, channels: int, width: int = 16, types: int = 3) -> None:
+        super().__init__(channels, width, types)
+        self.where = nn.Sequential(
+            nn.Conv2d(width, width // 2, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width // 2, 2, 1)
+        )
+
+    def forward(self, x: Tensor) -> NetworkOutput:
+        pixels, deepest = self._features(x)
+        where = self.where(pixels).float()
+        # Bounded by itself: divided by its own maximum, a map of noise would look like one of an edit.
+        return self._judged(pixels, deepest)._replace(density=where[:, 0].sigmoid(), boundary=where[:, 1])
