@@ -13,6 +13,7 @@ from gateway.cli.deliveries import app as deliveries
 from gateway.cli.demo import demo
 from gateway.cli.fetch import fetch
 from gateway.cli.forwards import app as forwards
+from gateway.cli.generators import app as generators
 from gateway.cli.models import app as models
 from gateway.cli.models import evaluate, tamper, train
 from gateway.cli.network import send
@@ -54,6 +55,9 @@ app.add_typer(rules, name="rules", help="The routing rules: what would happen to
 app.add_typer(deliveries, name="deliveries")
 app.add_typer(baselines, name="baselines", help="What each scanner is known to always write.")
 app.add_typer(forwards, name="forwards", help="What is passed on to other archives as it came.")
+app.add_typer(
+    generators, name="generators", help="Generators of whole images: synthetic images for training and trials."
+)
 app.add_typer(models, name="models", help="The networks, their weights and cards.")
 
 

@@ -108,7 +108,7 @@ def tamper(
         fail(f"{input_folder} is not a folder; name one with the DICOM files of a study")
     if output_folder.exists() and any(output_folder.iterdir()):
         fail(f"{output_folder} is not empty; name a new folder, so that no genuine file is overwritten")
-    with _plain_faults():
+    with plain_faults():
         made = tamper_study(input_folder, output_folder, family, np.random.default_rng(seed), new_uids=new_uids)
     answers.print(
         f"{made.edit_type.value} by {made.family}: {len(made.edited)} slices of series {made.series_uid} edited\n"
@@ -152,7 +152,7 @@ def train(
         seed=seed,
         threads=threads,
     )
-    with _plain_faults():
+    with plain_faults():
         folder = run_training(config)
         answers.print(f"averaged weights and curves are in {folder}", highlight=False, soft_wrap=True)
         if publish is not None:
@@ -171,7 +171,7 @@ def evaluate(
     """Try every edit family on held-out patients and print the report, misses and false alarms included."""
     from models import evaluation, registry
 
-    with _plain_faults():
+    with plain_faults():
         figures = evaluation.evaluate(registry.load(name), data, runs / "cache", seed=seed, quiet=as_json)
     if output is not None:
         output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -183,7 +183,7 @@ def evaluate(
 
 
 @contextmanager
-def _plain_faults() -> Iterator[None]:
+def plain_faults() -> Iterator[None]:
     """What the models' room complains of, as one line instead of a traceback."""
     from models.errors import ModelsError
 

@@ -25,8 +25,8 @@ FIELDS: Final = ("path", "kind", "source", "organ", "split", "patient", "instanc
 class SyntheticImage:
     """One image that no scanner made; `pixels` (rows, columns), 8 bit.
 
-    `source` is the genuine source that the generator learned from. `patient` is empty for a free sample. `instance` tells
-    apart generators of one kind that were trained with other seeds.
+    `source` is the genuine source that the generator learned from. `patient` is empty for a free sample. `instance`
+    tells apart generators of one kind that were trained with other seeds.
     """
 
     kind: str
@@ -43,8 +43,8 @@ def load_synthetic(
 ) -> list[SyntheticImage]:
     """The synthetic images of the wanted kinds and splits (all by default), in the order of the index.
 
-    Raises MissingData when the folder has no index, the index is not one of ours, a wanted kind is not in it, or an image
-    that it names is absent.
+    Raises MissingData when the folder has no index, the index is not one of ours, a wanted kind is not in it, or an
+    image that it names is absent.
     """
     rows = list(_rows(folder))
     if unknown := set(kinds) - {row["kind"] for row in rows}:

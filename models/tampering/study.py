@@ -49,18 +49,18 @@ def tamper_study(
     Raises UnusableVolume when the folder holds no series of single-frame grey images, UnknownFamily, NoPlaceToEdit.
     """
     files = {path: pydicom.dcmread(path) for path in sorted(input_folder.rglob("*.dcm"))}
-    chosen = _largest_series(files, input_folder)
+    chosen = largest_series(files, input_folder)
     volume = np.stack([files[path].pixel_array for path in chosen])
     tampered = tamper_volume(
         volume, family, rng, spacing=_spacing([files[path] for path in chosen]), donors=donors, touched_up=touched_up
     )
     changed = np.flatnonzero((tampered.volume != volume).any(axis=(1, 2)))
     for index in changed:
-        _replace_pixels(files[chosen[index]], tampered.volume[index])
+        replace_pixels(files[chosen[index]], tampered.volume[index])
     renamed: dict[str, str] = {}
     for path, dataset in files.items():
         if new_uids:
-            _rename(dataset, renamed)
+            rename(dataset, renamed)
         target = output_folder / path.relative_to(input_folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         dataset.save_as(target, enforce_file_format=True)
@@ -75,7 +75,7 @@ def tamper_study(
     )
 
 
-def _largest_series(files: dict[Path, pydicom.FileDataset], folder: Path) -> list[Path]:
+def largest_series(files: dict[Path, pydicom.FileDataset], folder: Path) -> list[Path]:
     """The files of the series with the most slices, in order of position."""
     series: dict[tuple[str, int, int], list[Path]] = {}
     for path, dataset in files.items():
@@ -107,7 +107,8 @@ def _spacing(datasets: Sequence[pydicom.FileDataset]) -> tuple[float, float, flo
     return float(np.median(np.diff([_position(dataset) for dataset in datasets]))), rows, columns
 
 
-def _replace_pixels(dataset: pydicom.FileDataset, pixels: NDArray[np.integer]) -> None:
+def replace_pixels(dataset: pydicom.FileDataset, pixels: NDArray[np.integer]) -> None:
+    """Store other pixels of the same type; what was compressed is stored uncompressed."""
     syntax = dataset.file_meta.TransferSyntaxUID
     order: Literal["<", ">"] = "<" if syntax.is_encapsulated or syntax.is_little_endian else ">"
     dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
@@ -117,7 +118,7 @@ def _replace_pixels(dataset: pydicom.FileDataset, pixels: NDArray[np.integer]) -
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
 
 
-def _rename(dataset: pydicom.FileDataset, renamed: dict[str, str]) -> None:
+def rename(dataset: pydicom.FileDataset, renamed: dict[str, str]) -> None:
     """New UIDs for study, series, instance, frame of reference and references to them; classes stay what they are."""
 
     def visit(_: pydicom.Dataset, element: pydicom.DataElement) -> None:

@@ -1,0 +1,150 @@
+"""Fills a folder with synthetic images of every kind that is trained: KIND/SOURCE/SPLIT/*.png and one index.
+
+An image that is made from a genuine one stays in the split of that one's patient. Free samples have no patient; where
+two instances of a kind were trained, the second makes those of the test split, so that a classifier is never tested on
+the instance that it learned from.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.errors import MissingData
+from models.images.organs import KNOWN
+from models.images.synthetic import FIELDS, INDEX
+from models.splits import Split
+from models.tampering.generators.base import Generator
+from models.tampering.generators.diffusion import Diffusion
+from models.tampering.generators.kinds import KINDS, kind_of
+from models.tampering.generators.material import SOURCES, Example, grey, scaled, squared, stored
+from models.tampering.generators.training import load
+
+_AT_ONCE = 10
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A trained generator: where its weights are, and its seed."""
+
+    kind: str
+    seed: int
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.seed}"
+
+
+def instances(folder: Path) -> dict[str, list[Instance]]:
+    """What is trained in `folder`, by kind, in order of seed."""
+    found: dict[str, list[Instance]] = {}
+    for kind in KINDS:
+        for path in folder.glob(f"{kind}-*/generator.safetensors"):
+            seed = path.parent.name.removeprefix(f"{kind}-")
+            if seed.isdecimal():
+                found.setdefault(kind, []).append(Instance(kind, int(seed), path))
+    return {kind: sorted(each, key=lambda one: one.seed) for kind, each in found.items()}
+
+
+def sample(
+    kind: str, trained: Path, output: Path, examples: Sequence[Example], *, images: dict[str, int] | None = None
+) -> int:
+    """Make the images of one kind, and put them into the index in place of earlier ones; returns how many.
+
+    Raises UnknownKind, and MissingData when no instance of the kind is trained.
+    """
+    wanted = kind_of(kind).images | (images or {})
+    known = instances(trained).get(kind, [])
+    if not known:
+        raise MissingData(f"no {kind} is trained in {trained}; train it with `scanwarden generators train {kind}`")
+    torch.set_num_threads(1)
+    rows: list[dict[str, str]] = []
+    loaded: dict[int, Generator] = {}
+    for number, source in enumerate(SOURCES):
+        mine = [example for example in examples if example.image.source == source]
+        if not mine:
+            continue
+        for place, split in enumerate(Split):
+            instance = known[-1] if split is Split.TEST else known[0]
+            if instance.seed not in loaded:
+                loaded[instance.seed] = load(instance.path)[0]
+            seed = instance.seed * 1009 + number * 31 + place
+            made = _made(loaded[instance.seed], mine, split, wanted[split.value], seed)
+            folder = Path(kind) / source / split.value
+            (output / folder).mkdir(parents=True, exist_ok=True)
+            for old in (output / folder).glob("*.png"):
+                old.unlink()
+            for index, (pixels, patient) in enumerate(made):
+                path = folder / f"{index:04d}.png"
+                if not cv2.imwrite(str(output / path), pixels):
+                    raise OSError(f"{output / path} cannot be written; look at the space left in {output}")
+                rows.append(
+                    {
+                        "path": path.as_posix(),
+                        "kind": kind,
+                        "source": source,
+                        "organ": mine[0].image.organ.value,
+                        "split": split.value,
+                        "patient": patient,
+                        "instance": instance.name,
+                        "seed": str(instance.seed),
+                    }
+                )
+    _enter(output / INDEX, kind, rows)
+    return len(rows)
+
+
+def _made(
+    network: Generator, examples: Sequence[Example], split: Split, count: int, seed: int
+) -> Iterator[tuple[NDArray[np.uint8], str]]:
+    """Images and the patients that they were made from."""
+    torch.manual_seed(seed)
+    organ = KNOWN.index(examples[0].image.organ)
+    if not network.from_images:
+        for start in range(0, count, _AT_ONCE):
+            number = min(_AT_ONCE, count - start)
+            yield from ((pixels, "") for pixels in _run(network, organ, number, None))
+        return
+    chosen = originals(examples, split, count, seed, healthy=hasattr(network, "translate"))
+    for example in chosen:
+        pixels = grey(example.image.pixels)
+        if isinstance(network, Diffusion):
+            pixels = squared(pixels, network.size)
+        yield _run(network, organ, 1, pixels)[0], example.image.patient
+
+
+def originals(
+    examples: Sequence[Example], split: Split, count: int, seed: int, *, healthy: bool = False
+) -> list[Example]:
+    """Genuine images of a split, spread evenly; those that are not known to be diseased, where `healthy`."""
+    allowed = [example for example in examples if example.image.split is split]
+    if healthy:
+        allowed = [example for example in allowed if example.diseased is not True] or allowed
+    order = np.random.default_rng(seed).permutation(len(allowed))[:count]
+    return [allowed[index] for index in sorted(order)]
+
+
+def _run(network: Generator, organ: int, number: int, pixels: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    images = None if pixels is None else scaled(pixels[np.newaxis])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        return stored(network.make(torch.full((number,), organ), images))
+
+
+def _enter(index: Path, kind: str, rows: Sequence[dict[str, str]]) -> None:
+    """Replace the rows of a kind; a reader never sees half an index."""
+    kept: list[dict[str, str]] = []
+    if index.is_file():
+        with index.open(encoding="utf-8", newline="") as file:
+            kept = [row for row in csv.DictReader(file) if row["kind"] != kind]
+    partial = index.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows([*kept, *rows])
+    partial.replace(index)
