@@ -138,22 +138,23 @@ def load_verified(name: str, folder: Path, kind: type[AnyCard]) -> tuple[AnyCard
 
 def verify(name: str, *, folder: Path = SHIPPED) -> None:
     """Raise what `load` raises for weights that are absent or are not those of the card, without loading them."""
-    images = name in {card.name for card in available_image_models(folder)}
-    _verified(name, folder, ImageModelCard if images else ModelCard)
+    if name in {card.name for card in available_image_models(folder)}:
+        _verified(name, folder, ImageModelCard)
+    else:
+        _verified(name, folder, ModelCard)
 
 
 def _verified(name: str, folder: Path, kind: type[AnyCard]) -> tuple[AnyCard, bytes]:
     """The card, and the weights that were hashed: parsed from the same bytes, no second look at a changed file."""
     cards = available(folder) if kind is ModelCard else available_image_models(folder)
-    found_card = next((card for card in cards if card.name == name), None)
+    card = next((card for card in cards if card.name == name), None)
     weights_path = folder / "weights" / f"{name}.safetensors"
-    if found_card is None or not weights_path.is_file():
+    if not isinstance(card, kind) or not weights_path.is_file():
         known = ", ".join(card.name for card in cards) or "none"
         what = "model" if kind is ModelCard else "whole-image model"
         raise UnknownModel(
             f"{what} {name!r} has no card and weights here (known: {known}); see `scanwarden models list`"
         )
-    card = kind.read(folder / "cards" / f"{name}.json")
     content = weights_path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != card.digest:

@@ -1,0 +1,174 @@
+"""Makes training batches for the whole-image networks: pairs that went one save path, images as they are, and no organs.
+
+Batch k depends on the seed and on k alone, so that any number of workers, and a resumed run, see the same batches.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.images import inputs, negatives, savepath
+from models.images.datasets import GenuineImage
+from models.images.inputs import TILE, FloatArray
+from models.images.organs import KNOWN, Organ
+from models.images.synthetic import SyntheticImage
+
+NO_ORGAN = len(KNOWN)
+_TURNABLE = (Organ.BRAIN_MR,)  # sagittal, coronal or axial, and of any contrast
+
+
+class Batch(NamedTuple):
+    """What one training step sees.
+
+    `views` (views, 1, 96, 96) with `organ` (views,), NO_ORGAN among them; `tiles` (images, 1, channels, 128, 128),
+    bfloat16, with `synthetic` (images,) 0 or 1.
+    """
+
+    views: Tensor
+    organ: Tensor
+    tiles: Tensor
+    synthetic: Tensor
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What a batch is made of: `pairs` of genuine and synthetic, genuine images `alone`; views of `organs`, of `none`."""
+
+    pairs: int = 8
+    alone: int = 4
+    organs: int = 12
+    none: int = 12
+
+
+DEFAULT_SHARES = Shares()
+
+
+class ImageBatches(Dataset[Batch]):
+    """Batch k of a training run. A kind of generator is drawn first, then an organ, then an image: all count alike."""
+
+    def __init__(
+        self,
+        genuine: Sequence[GenuineImage],
+        synthetic: Sequence[SyntheticImage],
+        steps: int,
+        seed: int,
+        shares: Shares = DEFAULT_SHARES,
+    ) -> None:
+        self._genuine: dict[Organ, list[GenuineImage]] = defaultdict(list)
+        for image in genuine:
+            self._genuine[image.organ].append(image)
+        self._synthetic: dict[str, dict[Organ, list[SyntheticImage]]] = defaultdict(lambda: defaultdict(list))
+        for made in synthetic:
+            self._synthetic[made.kind][made.organ].append(made)
+        self._synthetic = {kind: dict(found) for kind, found in self._synthetic.items()}
+        self._organs = [organ for organ in KNOWN if organ in self._genuine]
+        self._kinds = sorted(self._synthetic)
+        self._steps = steps
+        self._seed = seed
+        self._shares = shares
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> Batch:
+        cv2.setNumThreads(1)
+        rng = np.random.default_rng([self._seed, step])
+        shown: list[tuple[NDArray[Any], Organ, int]] = []
+        for _ in range(self._shares.pairs):
+            made, taken, organ = self._pair(rng)
+            shown += [(made, organ, 1), (taken, organ, 0)]
+        shown += [(*self._alone(rng), 0) for _ in range(self._shares.alone)]
+        views = [(seen_as(image, organ, rng), KNOWN.index(organ)) for image, organ, _ in shown]
+        for _ in range(self._shares.organs):
+            image, organ = self._alone(rng)
+            views.append((seen_as(image, organ, rng), KNOWN.index(organ)))
+        for _ in range(self._shares.none):
+            _, picture = negatives.draw(rng, savepath.grey(self._draw(rng).pixels))
+            views.append((_view(picture), NO_ORGAN))
+        return Batch(
+            torch.from_numpy(np.stack([view for view, _ in views])),
+            torch.tensor([organ for _, organ in views]),
+            torch.from_numpy(np.stack([tile(image, rng) for image, _, _ in shown])).to(torch.bfloat16),
+            torch.tensor([label for _, _, label in shown]),
+        )
+
+    def _draw(self, rng: np.random.Generator, organ: Organ | None = None) -> GenuineImage:
+        images = self._genuine[organ or self._organs[int(rng.integers(len(self._organs)))]]
+        return images[int(rng.integers(len(images)))]
+
+    def _alone(self, rng: np.random.Generator) -> tuple[NDArray[Any], Organ]:
+        """A genuine image at its own resolution, as archives hold them: often untouched."""
+        image = self._draw(rng)
+        pixels = np.asarray(image.pixels)
+        return savepath.draw(rng, pixels.shape, untouched=0.4)(savepath.grey(pixels)), image.organ
+
+    def _pair(self, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any], Organ]:
+        by_organ = self._synthetic[self._kinds[int(rng.integers(len(self._kinds)))]]
+        organs = sorted(by_organ)
+        organ = organs[int(rng.integers(len(organs)))]
+        made = by_organ[organ][int(rng.integers(len(by_organ[organ])))]
+        genuine, reference = (np.asarray(self._draw(rng, organ).pixels) for _ in range(2))
+        return *savepath.twins(made.pixels, genuine, reference, rng), organ
+
+
+def tile(image: NDArray[Any], rng: np.random.Generator) -> FloatArray:
+    """Channels of one tile with tissue, turned and mirrored at random: (1, channels, 128, 128)."""
+    offset, scale = inputs.intensity(image)
+    for _ in range(4):
+        row, column = (int(rng.integers(max(0, side - TILE) + 1)) for side in image.shape)
+        patch = image[row : row + TILE, column : column + TILE].astype(np.float32)
+        if (patch > offset + 0.12 * scale).mean() > 0.3:
+            break
+    short = [(0, TILE - side) for side in patch.shape]
+    patch = np.pad(patch, short, mode="symmetric")
+    patch = np.rot90(patch, int(rng.integers(4)))[:, :: (1 if rng.random() < 0.5 else -1)]
+    return inputs.channels(np.ascontiguousarray(patch)[np.newaxis], offset, scale)
+
+
+def seen_as(image: NDArray[Any], organ: Organ, rng: np.random.Generator) -> FloatArray:
+    """A view of an image of this organ as other hospitals may show it: mirrored, shifted, of another contrast."""
+    picture = savepath.grey(image)
+    step = max(1, max(picture.shape) // 256)
+    picture = picture[::step, ::step]
+    if organ in _TURNABLE:
+        picture = np.rot90(picture, int(rng.choice((0, 0, 1, 2, 3))))
+        picture = _another_contrast(picture, rng) if rng.random() < 0.5 else picture
+    elif rng.random() < 0.1:
+        picture = 1 - picture  # MONOCHROME1, not inverted for showing
+    if rng.random() < 0.5:
+        picture = picture[:, ::-1]
+    picture = np.ascontiguousarray(picture, dtype=np.float32)
+    if rng.random() < 0.7:
+        picture = _moved(picture, rng)
+    if rng.random() < 0.3:
+        picture = picture + float(rng.uniform(0.005, 0.06)) * rng.standard_normal(picture.shape, dtype=np.float32)
+    return _view(np.clip(picture, 0, 1))
+
+
+def _another_contrast(picture: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """A random tone curve from black up, sometimes turning back: other weightings of the same head."""
+    heights = np.cumsum(rng.uniform(-0.35 if rng.random() < 0.4 else 0.02, 1, 6))
+    heights = np.concatenate([[0.0], np.maximum(heights, 0.02)])
+    return np.interp(picture, np.linspace(0, 0.9, 7), heights / heights.max()).astype(np.float32)
+
+
+def _moved(picture: FloatArray, rng: np.random.Generator) -> FloatArray:
+    rows, columns = picture.shape
+    turn, zoom = float(rng.normal(0, 8)), float(np.exp(rng.uniform(-0.25, 0.25)))
+    matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), turn, zoom)
+    matrix[0, 0:2] *= float(np.exp(rng.uniform(-0.12, 0.12)))
+    matrix[:, 2] += rng.normal(0, 0.04, 2) * (columns, rows)
+    edge = cv2.BORDER_REPLICATE if rng.random() < 0.5 else cv2.BORDER_CONSTANT
+    return np.asarray(cv2.warpAffine(picture, matrix, (columns, rows), borderMode=edge), dtype=np.float32)
+
+
+def _view(picture: FloatArray) -> FloatArray:
+    return inputs.view(picture, *inputs.intensity(picture))
