@@ -19,6 +19,7 @@ from inference.findings import (
     ModelUsed,
     Observation,
     SeriesAnalysis,
+    SeriesSynthesis,
     Severity,
     StudyAnalysis,
     Verdict,
@@ -124,7 +125,14 @@ def _study(record: dict[str, Any], classes: NDArray[np.uint8], labels: NDArray[n
         ),
         models=tuple(ModelUsed(**entry) for entry in record["models"]),
         seconds=record["seconds"],
+        # Absent in what was saved before there were whole-image models.
+        synthesis=tuple(_synthesis(entry) for entry in record.get("synthesis", ())),
     )
+
+
+def _synthesis(entry: dict[str, Any]) -> SeriesSynthesis:
+    lists = {name: tuple(entry[name]) for name in ("images", "scores")}
+    return SeriesSynthesis(**{**entry, **lists, "verdict": Verdict(entry["verdict"])})
 
 
 def _finding(entry: dict[str, Any]) -> Finding:

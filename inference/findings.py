@@ -115,6 +115,44 @@ class Finding:
         }
 
 
+@dataclass(frozen=True)
+class SeriesSynthesis:
+    """What a whole-image model says of one series: which organ it shows, and whether a generator made its images.
+
+    `organ` is a value of `models.images.organs.Organ`, "unknown" where the images show none that the model knows;
+    `reason` says why then, and `probability`, the calibrated one that the series was generated, is None: no answer.
+    `verdict` is what the series alone would be called. `images` names the images that were looked at, of `total` in the
+    series, `agreeing` of them show the organ. `scores` holds the calibrated probability of each image (None: no organ).
+    """
+
+    series_uid: str
+    model: str
+    organ: str
+    organ_probability: float
+    probability: float | None
+    verdict: Verdict
+    images: tuple[str, ...]
+    scores: tuple[float | None, ...]
+    agreeing: int
+    total: int
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "series_uid": self.series_uid,
+            "model": self.model,
+            "organ": self.organ,
+            "organ_probability": self.organ_probability,
+            "probability": self.probability,
+            "verdict": self.verdict.value,
+            "images": list(self.images),
+            "scores": list(self.scores),
+            "agreeing": self.agreeing,
+            "total": self.total,
+            "reason": self.reason,
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class SeriesAnalysis:
     """One analysed volume on the matrix of its source images.
@@ -144,7 +182,8 @@ class StudyAnalysis:
     """One run of one model set on one study.
 
     `score` is the calibrated probability, 0 to 1, that the analysed images were manipulated; 0.5 where none could be
-    analysed. `reasons` are for a reader in a hurry: the one that decides stands first.
+    analysed. `reasons` are for a reader in a hurry: the one that decides stands first. `synthesis` says of each series
+    what its whole images look like; empty without a whole-image model.
     """
 
     study_uid: str
@@ -156,6 +195,7 @@ class StudyAnalysis:
     observations: tuple[Observation, ...] = ()
     models: tuple[ModelUsed, ...] = ()
     seconds: float = 0.0
+    synthesis: tuple[SeriesSynthesis, ...] = ()
 
     def series_of(self, finding: Finding) -> SeriesAnalysis:
         """The volume that holds a finding.
@@ -187,6 +227,7 @@ class StudyAnalysis:
             "observations": [observation.to_json() for observation in self.observations],
             "models": [model.to_json() for model in self.models],
             "seconds": self.seconds,
+            "synthesis": [series.to_json() for series in self.synthesis],
         }
 
     def save(self, folder: Path) -> None:

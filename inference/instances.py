@@ -39,7 +39,8 @@ class Frame:
 
     `orientation` holds the directions along a row and down a column (6 cosines), `position` the centre of the first
     pixel in mm (PS3.3 C.7.6.2); None where absent or senseless. `spacing` is (between rows, between columns) in mm.
-    `acquisition` holds what the members of `SPLITS` are for this frame.
+    `acquisition` holds what the members of `SPLITS` are for this frame. `window` is (centre, width) in rescaled units
+    (PS3.3 C.11.2), the first where there are several.
     """
 
     number: int | None
@@ -51,6 +52,7 @@ class Frame:
     slope: float
     intercept: float
     acquisition: tuple[str, ...]
+    window: tuple[float, float] | None = None
 
 
 SPLITS = ("echo", "b-value", "image type", "temporal position", "trigger time", "stack", "acquisition")
@@ -280,7 +282,14 @@ def _frame(groups: Sequence[Dataset], dataset: Dataset, number: int | None) -> F
         slope=slope[0] if slope else 1.0,
         intercept=intercept[0] if intercept else 0.0,
         acquisition=acquisition,
+        window=_window(groups),
     )
+
+
+def _window(groups: Sequence[Dataset]) -> tuple[float, float] | None:
+    centre = _floats(groups, "FrameVOILUTSequence", "WindowCenter", None)
+    width = _floats(groups, "FrameVOILUTSequence", "WindowWidth", None)
+    return (centre[0], width[0]) if centre and width and width[0] >= 1 else None
 
 
 def _holders(groups: Sequence[Dataset], sequence: str) -> list[Dataset]:
@@ -295,7 +304,8 @@ def _first(groups: Sequence[Dataset], sequence: str, keyword: str) -> str:
     return ""
 
 
-def _floats(groups: Sequence[Dataset], sequence: str, keyword: str, count: int) -> tuple[float, ...] | None:
+def _floats(groups: Sequence[Dataset], sequence: str, keyword: str, count: int | None) -> tuple[float, ...] | None:
+    """The numbers of an attribute where there are `count` of them (None: any number), all finite."""
     for holder in _holders(groups, sequence):
         value = _raw(holder, keyword)
         if value is None or value == "":
@@ -305,7 +315,7 @@ def _floats(groups: Sequence[Dataset], sequence: str, keyword: str, count: int) 
             numbers = tuple(float(part) for part in parts)
         except (TypeError, ValueError):
             return None
-        return numbers if len(numbers) == count and all(math.isfinite(number) for number in numbers) else None
+        return numbers if count in (None, len(numbers)) and all(math.isfinite(number) for number in numbers) else None
     return None
 
 
