@@ -49,6 +49,10 @@ class TooLarge(UnreadableInstance):
     dicom_status = 0xA700
 
 
+class UnreadablePicture(InferenceError):
+    """A picture or NIfTI file is damaged, or is nothing that a scanner makes."""
+
+
 class GeometryError(InferenceError):
     """Orientation, position or spacing contradict each other (PS3.3 C.7.6.2)."""
 

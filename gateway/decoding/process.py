@@ -22,6 +22,7 @@ from gateway.verification.compare import Comparison, State
 from gateway.verification.region import Difference, Region
 from inference import errors
 from inference.instances import Instance
+from inference.pictures import Kind, Pixels, Placement
 from storage import PixelsUnreadable
 from storage.firstseen import Seen
 
@@ -95,6 +96,23 @@ class DecodingProcess:
                 if busy:  # who asked went away in between, or there are more frames than the header said
                     self._end()
 
+    def pixels(self, file: Path, kind: Kind, max_voxels: int) -> Pixels:
+        """What `inference.pictures.read_pixels` gives, decoded over there. Raises UnreadablePicture, TooLarge."""
+        with self._lock:
+            try:
+                answer = self._ask("plain", file, kind, max_voxels)
+            except DecoderDied as death:
+                raise errors.UnreadablePicture(f"{file.name}: {death}") from death
+            if "error" in answer:
+                raise _fault_of_picture(answer, file)
+            slices, rows, columns = (int(size) for size in answer["shape"])
+            if min(slices, rows, columns) < 1 or slices * rows * columns > max_voxels:
+                raise errors.UnreadablePicture(f"{file.name}: the decoder gave a matrix that is none")
+            voxels = np.empty((slices, rows, columns), np.float32)
+            self._fill(voxels, file.name)
+            os.ftruncate(self._pixels, 0)  # a volume is large, and the next file may be long in coming
+        return _pixels(voxels, answer)
+
     def digests(self, file: Path) -> tuple[dict[str, str], str | None]:
         """Attribute digests and the pixel digest of a file; the latter None when it has no pixels or none that decode.
 
@@ -155,15 +173,18 @@ class DecodingProcess:
         if answer.get("frame") != [instance.rows, instance.columns]:
             raise _fault(answer, instance)
         frame = np.empty((instance.rows, instance.columns), np.float32)
-        buffer, at = frame.data.cast("B"), 0
+        self._fill(frame, instance.name)
+        return frame
+
+    def _fill(self, values: NDArray[np.float32], name: str) -> None:
+        buffer, at = values.data.cast("B"), 0
         while at < len(buffer):
             got = os.preadv(self._pixels, [buffer[at:]], at)
             if not got:
-                raise errors.UndecodablePixelData(f"{instance.name}: the decoder gave less than it announced")
+                raise errors.UndecodablePixelData(f"{name}: the decoder gave less than it announced")
             at += got
-        if not np.isfinite(frame).all():
-            raise errors.UndecodablePixelData(f"{instance.name}: the decoder gave values that are no numbers")
-        return frame
+        if not np.isfinite(values).all():
+            raise errors.UndecodablePixelData(f"{name}: the decoder gave values that are no numbers")
 
     def _ask(self, operation: str, *values: object) -> dict[str, Any]:
         if self._deaths >= MOST_DEATHS:
@@ -239,6 +260,30 @@ def _region(found: dict[str, Any] | None) -> Region | None:
     a, b, c, d = (int(edge) for edge in found["box"])
     frames = tuple(int(number) for number in found["frames"])
     return Region((a, b, c, d), frames, int(found["pixels"]), float(found["largest"]))
+
+
+def _pixels(voxels: NDArray[np.float32], answer: dict[str, Any]) -> Pixels:
+    """A picture from what the worker says of it: nothing but numbers and text is taken over."""
+    spacing, placed = answer["spacing"], answer["placement"]
+    notes, gaps, doubts = (tuple(str(text)[:500] for text in answer[key]) for key in ("notes", "gaps", "doubts"))
+    placement = None
+    if placed is not None:
+        first, second, third = (int(axis) for axis in placed["axes"])
+        flips = (bool(placed["backwards"][0]), bool(placed["backwards"][1]), bool(placed["backwards"][2]))
+        x, y, z = (int(size) for size in placed["shape"])
+        affine = tuple(float(value) for value in placed["affine"])
+        placement = Placement((first, second, third), flips, (x, y, z), affine)
+    millimetres = None if spacing is None else (float(spacing[0]), float(spacing[1]), float(spacing[2]))
+    return Pixels(voxels, millimetres, notes, gaps, doubts, placement)
+
+
+def _fault_of_picture(answer: dict[str, Any], file: Path) -> errors.InferenceError:
+    text = str(answer.get("text", ""))[:500]
+    if answer["error"] == "TooLarge" and text:
+        return errors.TooLarge(text)
+    if answer["error"] == "UnreadablePicture" and text:
+        return errors.UnreadablePicture(text)
+    return errors.UnreadablePicture(f"{file.name}: cannot be decoded ({text or answer['error']})")
 
 
 def _put_away(process: "subprocess.Popen[bytes]", line: Connection, pixels: int) -> None:

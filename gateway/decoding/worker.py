@@ -85,6 +85,7 @@ def _operations(line: Connection, pixels: int, seconds: int) -> dict[str, Callab
     from gateway.verification.region import difference, picture
     from inference.decoding import decode
     from inference.instances import Instance
+    from inference.pictures import Kind, read_pixels
     from storage.attributes import attribute_digests
     from storage.digests import content_digest, pixel_digest
     from storage.firstseen import Seen
@@ -99,6 +100,14 @@ def _operations(line: Connection, pixels: int, seconds: int) -> dict[str, Callab
             line.recv()
             signal.alarm(seconds)
         return {}
+
+    def plain(file: Path, kind: Kind, max_voxels: int) -> Answer:
+        """A picture or NIfTI volume goes into the shared pixels whole; the rest of it is the answer."""
+        found = read_pixels(file, kind, max_voxels)
+        _write(pixels, found.voxels.data.cast("B"))
+        words = {"spacing": found.spacing, "notes": found.notes, "gaps": found.gaps, "doubts": found.doubts}
+        placement = asdict(found.placement) if found.placement is not None else None
+        return {"shape": found.voxels.shape, **words, "placement": placement}
 
     def digests(file: Path) -> Answer:
         dataset = dcmread(file)
@@ -125,6 +134,7 @@ def _operations(line: Connection, pixels: int, seconds: int) -> dict[str, Callab
 
     return {
         "frames": frames,
+        "plain": plain,
         "digests": digests,
         "content": content,
         "compare": compare,
