@@ -6,22 +6,37 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inference import calibration, verdict
+from inference import calibration, verdict, whole_images
 from inference.decoding import Decode, decode
 from inference.detectors import Detector, detectors_for, used
 from inference.doubles import without_doubles
 from inference.errors import GeometryError, InferenceError, NotDicom, NotOneStudy, UnreadableInstance
-from inference.findings import Observation, StudyAnalysis
+from inference.findings import ModelUsed, Observation, StudyAnalysis
 from inference.instances import Instance, read_instance
 from inference.labelling import labelled
 from inference.limits import MAX_VOXELS, TIME_LIMIT, Limits, Progress
-from inference.looking import Seen, look_at, of_series
+from inference.looking import Looker, Seen, look_at, of_series
 from inference.provenance import Baseline, StudyFacts, Trust, observe, prove
 from inference.verdict import Evidence, Unanalysed
 from inference.volume import Series, Stack, group_series
+from inference.whole_images import by_series, image_model_for
 from models.errors import ModelsError
+from models.images.prediction import ImageModel
 
 __all__ = ["Progress", "analyse_folder", "analyse_study", "files_of"]
+
+
+@dataclass(frozen=True)
+class Lookers:
+    """Every model of an analysis."""
+
+    detectors: tuple[Detector, ...]
+    image_model: ImageModel | None
+
+    @property
+    def used(self) -> tuple[ModelUsed, ...]:
+        whole = () if self.image_model is None else (whole_images.used(self.image_model),)
+        return (*(used(detector) for detector in self.detectors), *whole)
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ def analyse_study(
     files: Sequence[Path],
     *,
     models: Sequence[str | Detector],
+    image_model: str | ImageModel | None = None,
     device: str = "auto",
     batch: int = 8,
     threads: int = 0,
@@ -52,7 +68,8 @@ def analyse_study(
 ) -> StudyAnalysis:
     """Look at every image of one study.
 
-    `models` are registry names or detectors. `observations` are the caller's own, for example what the store knows
+    `models` are registry names or detectors, `image_model` says what `inference.whole_images.image_model_for` takes.
+    `observations` are the caller's own, for example what the store knows
     about digests; an incident keeps the verdict from CLEAR. `trust` says whose signatures count and what came first
     from where; without it nothing is proven, and no study is VERIFIED. `baselines` say what each device always does, by
     `Origin.device`. `study_uid` names the study when no file can be read. Whatever is wrong with an instance becomes a
@@ -63,7 +80,10 @@ def analyse_study(
     models.errors.ModelsError when a model is unknown or its weights are not those of its card.
     """
     started = time.monotonic()
-    detectors = detectors_for(models, device=device, threads=threads)
+    lookers = Lookers(
+        detectors_for(models, device=device, threads=threads),
+        image_model_for(image_model, device=device, threads=threads),
+    )
     instances, unreadable = _read(files)
     uids = sorted({instance.study_uid for instance in instances} | ({study_uid} if study_uid else set()))
     if len(uids) > 1:
@@ -71,13 +91,14 @@ def analyse_study(
     limits = Limits(batch, max_voxels, started + time_limit, progress, decode)
     gaps = [Unanalysed(str(fault)) for _, fault in unreadable]
     given = Given(tuple(observations), trust or Trust(), baselines=baselines or {})
-    return _analyse(uids[0] if uids else "", instances, gaps, detectors, limits, given, started)
+    return _analyse(uids[0] if uids else "", instances, gaps, lookers, limits, given, started)
 
 
 def analyse_folder(
-    path: Path,
+    path: Path | Sequence[Path],
     *,
     models: Sequence[str | Detector],
+    image_model: str | ImageModel | None = None,
     device: str = "auto",
     batch: int = 8,
     threads: int = 0,
@@ -86,13 +107,16 @@ def analyse_folder(
     trust: Trust | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[StudyAnalysis]:
-    """Analyse every study under a folder (or in one file), in the order of their UIDs; `time_limit` is for each.
+    """Analyse every study under a folder, in one file or in some, by the order of their UIDs; `time_limit` is for each.
 
     Files that are not DICOM are named in reasons. A damaged instance counts for the study when there is one study;
     else it stands in a result of its own, without a UID.
     """
-    detectors = detectors_for(models, device=device, threads=threads)
-    instances, unreadable = _read(files_of(path))
+    lookers = Lookers(
+        detectors_for(models, device=device, threads=threads),
+        image_model_for(image_model, device=device, threads=threads),
+    )
+    instances, unreadable = _read(files_of(path) if isinstance(path, Path) else path)
     strangers = [file.name for file, fault in unreadable if isinstance(fault, NotDicom)]
     damaged = [Unanalysed(str(fault)) for _, fault in unreadable if not isinstance(fault, NotDicom)]
     notes = (f"not DICOM, ignored: {_listed(strangers)}",) if strangers else ()
@@ -107,7 +131,7 @@ def analyse_folder(
         limits = Limits(batch, max_voxels, started + time_limit, progress)
         gaps = damaged if len(studies) == 1 or not uid else []
         given = Given((), trust or Trust(), notes)
-        results.append(_analyse(uid, members, gaps, detectors, limits, given, started))
+        results.append(_analyse(uid, members, gaps, lookers, limits, given, started))
     return results
 
 
@@ -136,7 +160,7 @@ def _analyse(
     study_uid: str,
     instances: Sequence[Instance],
     gaps: Sequence[Unanalysed],
-    detectors: Sequence[Detector],
+    lookers: Lookers,
     limits: Limits,
     given: Given,
     started: float,
@@ -149,7 +173,7 @@ def _analyse(
     done = 0
     for stack in stacks:
         try:
-            look_at(stack, detectors, limits, found, done, total)
+            look_at(stack, Looker(lookers.detectors, lookers.image_model, limits, done, total), found)
         except (InferenceError, ModelsError) as fault:
             found.unanalysed.append(Unanalysed(of_series(stack, str(fault))))
         except MemoryError:
@@ -159,7 +183,8 @@ def _analyse(
     if documents:
         text = f"{documents:,} object{'s' if documents > 1 else ''} without an image (reports, documents, waveforms …)"
         found.unanalysed.append(Unanalysed(text, counts=not found.scores and not stacks))
-    cards = [detector.card for detector in detectors]
+    cards = [detector.card for detector in lookers.detectors]
+    synthesis = by_series(found.looks)
     findings, left_out, series, sources = labelled(found.volumes)
     signatures, proof = prove(unique, given.trust)
     all_observations = (*given.observations, *incidents, *signatures, *observe(facts), *found.observations)
@@ -174,6 +199,7 @@ def _analyse(
             notes=given.notes,
             proof=proof,
             sources=sources,
+            synthesis=synthesis,
         ),
         calibration.thresholds_of(cards),
     )
@@ -185,8 +211,9 @@ def _analyse(
         findings=tuple(findings),
         series=tuple(series),
         observations=all_observations,
-        models=tuple(used(detector) for detector in detectors),
+        models=lookers.used,
         seconds=round(time.monotonic() - started, 3),
+        synthesis=synthesis,
     )
 
 

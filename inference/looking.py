@@ -1,22 +1,26 @@
 """One stack of slices: decode it once, ask every model that covers it, keep what they find and let the voxels go."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference import calibration, linking
+from inference.choosing import Choice, by_header, by_organ
 from inference.coverage import is_localiser
 from inference.detectors import Detection, Detector, check
 from inference.errors import InferenceError, TimeLimitExceeded
-from inference.findings import Observation
+from inference.findings import Observation, Severity
 from inference.limits import Limits
 from inference.linking import Region
-from inference.provenance import observe_pixels
+from inference.presented import MOST_SLICES, Grey, chosen, presented
+from inference.provenance import observe_pixels, organ_against_header
 from inference.verdict import Unanalysed
 from inference.volume import SourceSlice, Stack, Volume, load_volume
+from inference.whole_images import Look, look
 from models.card import ModelCard
+from models.images.prediction import ImageModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,71 +40,128 @@ class Seen:
 
     scores: list[float] = field(default_factory=list)
     volumes: list[Analysed] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
     unanalysed: list[Unanalysed] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
 
 
-def look_at(stack: Stack, detectors: Sequence[Detector], limits: Limits, found: Seen, done: int, total: int) -> None:
-    """Decode one stack, ask the detectors that cover it, and keep what they find."""
-    limits.tick("read", done, total)
-    coverages = [(detector, detector.covers(stack)) for detector in detectors]
-    covering = [detector for detector, coverage in coverages if coverage]
-    if not covering:
-        reason = coverages[0][1].reasons[0] if coverages else "no model is configured"
-        found.unanalysed.append(Unanalysed(of_series(stack, reason), counts=not (is_localiser(stack))))
-        _observe_only(stack, limits, found, done, total)
+@dataclass(frozen=True)
+class Looker:
+    """Who looks at a stack of a study of `total` slices, of which `done` lie behind."""
+
+    detectors: Sequence[Detector]
+    image_model: ImageModel | None
+    limits: Limits
+    done: int
+    total: int
+
+    def tick(self, stage: str, more: int = 0) -> None:
+        self.limits.tick(stage, self.done + more, self.total)
+
+
+def look_at(stack: Stack, looker: Looker, found: Seen) -> None:
+    """Decode one stack, say what it shows, ask the detectors that cover it, and keep what they find."""
+    looker.tick("read")
+    choice = by_header(stack, looker.detectors)
+    is_covered, is_planning = bool(choice.detectors), not choice.detectors and is_localiser(stack)
+    fits = int(np.prod(stack.shape)) <= looker.limits.max_voxels
+    volume = _decoded(stack, looker, found, is_covered=is_covered) if fits else None
+    if volume is not None:
+        found.observations += observe_pixels(volume)
+    if looker.image_model is not None and not is_planning:
+        shown = volume if fits else _decoded(_sample(stack, looker.limits), looker, found, is_covered=False)
+        if shown is not None:
+            seen = _whole_images(shown, len(stack.members), looker.image_model, looker)
+            found.looks.append(seen)
+            found.observations += organ_against_header(stack, seen)
+            choice = by_organ(stack, choice, looker.detectors, seen.agreement)
+    if is_covered and not fits:
+        _decoded(stack, looker, found, is_covered=True)  # says how much it is, and what is allowed
         return
-    loaded = load_volume(
-        stack,
-        max_voxels=limits.max_voxels,
-        after_each=lambda: limits.tick("read", done, total),
-        decode=limits.decode,
-    )
-    found.unanalysed += [Unanalysed(str(fault)) for _, fault in loaded.unreadable]
-    volume = loaded.volume
-    if volume is None:
-        return
-    found.observations += observe_pixels(volume)
+    if not choice.detectors:
+        found.unanalysed.append(Unanalysed(of_series(stack, choice.refusal), counts=not is_planning))
+    elif volume is not None:
+        _ask(volume, choice, looker, found)
+
+
+def _decoded(stack: Stack, looker: Looker, found: Seen, *, is_covered: bool) -> Volume | None:
+    """The voxels of a stack, None where there are none.
+
+    Of a stack that a detector covers it is told what cannot be decoded; of the others the detectors' refusal says
+    enough, and they are looked at for what needs no detector.
+    """
+    limits = looker.limits
+    try:
+        loaded = load_volume(
+            stack, max_voxels=limits.max_voxels, after_each=lambda: looker.tick("read"), decode=limits.decode
+        )
+    except TimeLimitExceeded:
+        raise
+    except (InferenceError, MemoryError):
+        if is_covered:
+            raise
+        return None
+    if is_covered:
+        found.unanalysed += [Unanalysed(str(fault)) for _, fault in loaded.unreadable]
+    return loaded.volume
+
+
+def _sample(stack: Stack, limits: Limits) -> Stack:
+    """As many slices of a stack as whole images need and as may be decoded, for one that is too large to be a volume."""
+    slices, rows, columns = stack.shape
+    most = max(1, min(MOST_SLICES, limits.max_voxels // (rows * columns)))
+    return replace(stack, members=tuple(stack.members[place] for place in chosen(slices, most)))
+
+
+def _whole_images(volume: Volume, total: int, model: ImageModel, looker: Looker) -> Look:
+    places = chosen(len(volume.voxels))
+    answers = look(_presented(volume, places), model, before_each=lambda: looker.tick("detect"))
+    images = tuple(volume.instances[place].sop_instance_uid for place in places)
+    return Look(volume.series_uid, images, tuple(answers), total, model.card)
+
+
+def _presented(volume: Volume, places: Sequence[int]) -> Iterator[Grey]:
+    for place in places:
+        instance, index = volume.stack.members[place]
+        yield presented(volume.voxels[place], instance, instance.frames[index])
+
+
+def _ask(volume: Volume, choice: Choice, looker: Looker, found: Seen) -> None:
+    """Ask the chosen detectors about a decoded stack."""
     if float(np.ptp(volume.voxels)) == 0:
         raise InferenceError("every pixel has the same value; there is nothing to look at")
     answers: list[tuple[ModelCard, Detection]] = []
     strange: list[str] = []
-    for detector in covering:
+    for detector in choice.detectors:
         # Asked again: slices that could not be decoded are gone from the stack.
-        coverage = detector.covers(volume.stack) and detector.recognises(volume)
+        coverage = detector.covers(choice.asked(volume.stack)) and detector.recognises(volume)
         if not coverage:
             strange += coverage.reasons
             continue
-        limits.tick("detect", done, total)
-        answers.append((detector.card, check(detector.detect(volume, batch=limits.batch), volume)))
-        limits.tick("detect", done + len(volume.voxels), total)
+        looker.tick("detect")
+        answers.append((detector.card, check(detector.detect(volume, batch=looker.limits.batch), volume)))
+        looker.tick("detect", len(volume.voxels))
     if not answers:
-        found.unanalysed.append(Unanalysed(of_series(stack, "; ".join(strange[:3]))))
+        found.unanalysed.append(Unanalysed(of_series(volume.stack, "; ".join(strange[:3]))))
         return
+    if choice.body_part:
+        found.observations.append(_opened(volume, choice.body_part))
     cards, detections = [card for card, _ in answers], [detection for _, detection in answers]
-    score, analysed = _linked(volume, cards, detections)
+    score, analysed = linked(volume, cards, detections)
     found.scores.append(score)
     found.volumes.append(analysed)
 
 
-def _observe_only(stack: Stack, limits: Limits, found: Seen, done: int, total: int) -> None:
-    """Provenance needs no model: pixels that none covers are looked at too; what cannot be decoded is no gap here."""
-    try:
-        volume = load_volume(
-            stack,
-            max_voxels=limits.max_voxels,
-            after_each=lambda: limits.tick("read", done, total),
-            decode=limits.decode,
-        ).volume
-        if volume is not None:
-            found.observations += observe_pixels(volume)
-    except TimeLimitExceeded:
-        raise
-    except (InferenceError, MemoryError):
-        return
+def _opened(volume: Volume, body_part: str) -> Observation:
+    """What no header says must not look as if one had said it."""
+    text = (
+        f"series …{volume.series_uid[-12:]} names no body part; it was analysed as {body_part}, which its images show"
+    )
+    return Observation("body-part-from-images", Severity.INFO, text, {"series_uid": volume.series_uid})
 
 
-def _linked(volume: Volume, cards: Sequence[ModelCard], detections: Sequence[Detection]) -> tuple[float, Analysed]:
+def linked(volume: Volume, cards: Sequence[ModelCard], detections: Sequence[Detection]) -> tuple[float, Analysed]:
+    """The score of a volume, and its regions where that score asks for a look."""
     logits = [detection.logits for detection in detections]
     thresholds = calibration.thresholds_of(cards)
     score = calibration.study_score(cards, logits)

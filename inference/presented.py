@@ -32,7 +32,15 @@ def chosen(count: int, most: int = MOST_SLICES) -> tuple[int, ...]:
 
 def presented(image: NDArray[np.float32], instance: Instance, frame: Frame) -> Grey:
     """One slice (rows, columns) in rescaled units as 8-bit grey."""
-    low, high = _ends(image, instance, frame)
+    return _between(*_ends(image, instance, frame), image)
+
+
+def stretched(image: NDArray[np.float32]) -> Grey:
+    """One image (rows, columns) of unknown units as 8-bit grey: between the tails of its own values."""
+    return _between(*_tails(image), image)
+
+
+def _between(low: float, high: float, image: NDArray[np.float32]) -> Grey:
     return np.asarray(np.rint(np.clip((image - low) * (255.0 / max(high - low, 1e-6)), 0, 255)), np.uint8)
 
 
@@ -43,6 +51,10 @@ def _ends(image: NDArray[np.float32], instance: Instance, frame: Frame) -> tuple
     for ends in (*([own] if own is not None else []), *usual):
         if _shows(image, ends):
             return ends
+    return _tails(image)
+
+
+def _tails(image: NDArray[np.float32]) -> tuple[float, float]:
     low, high = (float(value) for value in np.percentile(_thinned(image), _TAILS))
     return (low, high) if high > low else (float(image.min()), float(image.max()))
 
