@@ -64,7 +64,7 @@ class Diffusion(Generator):
     from_images: ClassVar[bool] = True
 
     def __init__(
-        self, whole_from: int, size: int = 128, width: int = 32, batch: int = 16, strength: float = 0.5, steps: int = 20
+        self, whole_from: int, size: int = 128, width: int = 32, batch: int = 16, strength: float = 0.5, steps: int = 16
     ) -> None:
         super().__init__()
         self.whole_from, self.size, self.batch = whole_from, size, batch

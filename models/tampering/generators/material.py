@@ -153,7 +153,7 @@ def squared(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def scaled(images: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images)).float().div(127.5).sub(1).unsqueeze(1)
+    return torch.from_numpy(np.array(images)).float().div(127.5).sub(1).unsqueeze(1)
 
 
 def stored(images: Tensor) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ the instance that it learned from.
 """
 
 import csv
+import fcntl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from models.tampering.generators.material import SOURCES, Example, grey, scaled,
 from models.tampering.generators.training import load
 
 _AT_ONCE = 10
+_LARGE = 400  # of larger ones every second is halved before it is made anew: two resolutions, and less time
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,13 @@ def instances(folder: Path) -> dict[str, list[Instance]]:
 
 
 def sample(
-    kind: str, trained: Path, output: Path, examples: Sequence[Example], *, images: dict[str, int] | None = None
+    kind: str, trained: Path, output: Path, examples: Sequence[Example], *, images: tuple[int, int, int] | None = None
 ) -> int:
     """Make the images of one kind, and put them into the index in place of earlier ones; returns how many.
 
     Raises UnknownKind, and MissingData when no instance of the kind is trained.
     """
-    wanted = kind_of(kind).images | (images or {})
+    wanted = images or kind_of(kind).images
     known = instances(trained).get(kind, [])
     if not known:
         raise MissingData(f"no {kind} is trained in {trained}; train it with `scanwarden generators train {kind}`")
@@ -75,7 +77,7 @@ def sample(
             if instance.seed not in loaded:
                 loaded[instance.seed] = load(instance.path)[0]
             seed = instance.seed * 1009 + number * 31 + place
-            made = _made(loaded[instance.seed], mine, split, wanted[split.value], seed)
+            made = _made(loaded[instance.seed], mine, split, wanted[place], seed)
             folder = Path(kind) / source / split.value
             (output / folder).mkdir(parents=True, exist_ok=True)
             for old in (output / folder).glob("*.png"):
@@ -112,8 +114,10 @@ def _made(
             yield from ((pixels, "") for pixels in _run(network, organ, number, None))
         return
     chosen = originals(examples, split, count, seed, healthy=hasattr(network, "translate"))
-    for example in chosen:
+    for index, example in enumerate(chosen):
         pixels = grey(example.image.pixels)
+        if max(pixels.shape) > _LARGE and index % 2:
+            pixels = np.asarray(cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
         if isinstance(network, Diffusion):
             pixels = squared(pixels, network.size)
         yield _run(network, organ, 1, pixels)[0], example.image.patient
@@ -137,14 +141,16 @@ def _run(network: Generator, organ: int, number: int, pixels: NDArray[np.uint8] 
 
 
 def _enter(index: Path, kind: str, rows: Sequence[dict[str, str]]) -> None:
-    """Replace the rows of a kind; a reader never sees half an index."""
-    kept: list[dict[str, str]] = []
-    if index.is_file():
-        with index.open(encoding="utf-8", newline="") as file:
-            kept = [row for row in csv.DictReader(file) if row["kind"] != kind]
-    partial = index.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows([*kept, *rows])
-    partial.replace(index)
+    """Replace the rows of a kind; a reader never sees half an index, and two that sample wait for each other."""
+    with index.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept: list[dict[str, str]] = []
+        if index.is_file():
+            with index.open(encoding="utf-8", newline="") as file:
+                kept = [row for row in csv.DictReader(file) if row["kind"] != kind]
+        partial = index.with_suffix(".partial")
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows([*kept, *rows])
+        partial.replace(index)
