@@ -60,6 +60,8 @@ def pooled(probabilities: Sequence[float]) -> float:
 
 def thresholds_of(cards: Sequence[ModelCard]) -> Thresholds:
     """Where decisions turn for a model set: the mean of its members'."""
+    if not cards:
+        return Thresholds()
     if len(cards) == 1:
         return cards[0].thresholds
     return Thresholds(

@@ -1,7 +1,7 @@
 """Whether a model was made and measured for these images; if not, why, in words for the report."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inference.volume import ProblemKind, Stack
 from models.card import ModelCard
@@ -70,12 +70,27 @@ def body_part_of(stack: Stack) -> str:
     if first.body_part:
         words = re.split(r"[^A-Z]+", first.body_part)
         return "HEAD" if set(words) & {"HEAD", "SKULL", "CRANIUM"} else "BRAIN" if "BRAIN" in words else first.body_part
-    words_found = {
-        name
-        for name, pattern in _REGION_WORDS.items()
-        if re.search(rf"(?<![a-zäé])(?:{pattern})(?![a-z])", re.sub(r"[_^\d]", " ", first.words))
+    return "HEAD" if _regions_in(first.words) == {"HEAD"} else ""
+
+
+def names_no_body_part(stack: Stack) -> bool:
+    """Whether neither Body Part Examined nor any description says what the images show."""
+    first = stack.members[0][0]
+    return not first.body_part and not _regions_in(first.words)
+
+
+def as_if_of(stack: Stack, body_part: str) -> Stack:
+    """The stack as it would be if its headers named a body part; to ask whether a model covers it, for nothing else."""
+    return replace(
+        stack, members=tuple((replace(instance, body_part=body_part), index) for instance, index in stack.members)
+    )
+
+
+def _regions_in(words: str) -> set[str]:
+    spaced = re.sub(r"[_^\d]", " ", words)
+    return {
+        name for name, pattern in _REGION_WORDS.items() if re.search(rf"(?<![a-zäé])(?:{pattern})(?![a-z])", spaced)
     }
-    return "HEAD" if words_found == {"HEAD"} else ""
 
 
 def is_localiser(stack: Stack) -> bool:

@@ -75,12 +75,12 @@ def look_at(stack: Stack, looker: Looker, found: Seen) -> None:
             found.looks.append(seen)
             found.observations += organ_against_header(stack, seen)
             choice = by_organ(stack, choice, looker.detectors, seen.agreement)
-    if is_covered and not fits:
-        _decoded(stack, looker, found, is_covered=True)  # says how much it is, and what is allowed
-        return
     if not choice.detectors:
         found.unanalysed.append(Unanalysed(of_series(stack, choice.refusal), counts=not is_planning))
-    elif volume is not None:
+        return
+    if not fits:
+        volume = _decoded(stack, looker, found, is_covered=True)  # mostly raises: how much it is, and what is allowed
+    if volume is not None:
         _ask(volume, choice, looker, found)
 
 
@@ -107,7 +107,7 @@ def _decoded(stack: Stack, looker: Looker, found: Seen, *, is_covered: bool) -> 
 
 
 def _sample(stack: Stack, limits: Limits) -> Stack:
-    """As many slices of a stack as whole images need and as may be decoded, for one that is too large to be a volume."""
+    """As many slices as whole images need and as may be decoded, of a stack that is too large to be a volume."""
     slices, rows, columns = stack.shape
     most = max(1, min(MOST_SLICES, limits.max_voxels // (rows * columns)))
     return replace(stack, members=tuple(stack.members[place] for place in chosen(slices, most)))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inference.calibration import UNKNOWN
-from inference.findings import Finding, FindingClass, Observation, Severity, Verdict
+from inference.findings import Finding, FindingClass, Observation, SeriesSynthesis, Severity, Verdict
 from inference.provenance.trust import Proof
 from inference.volume import SourceSlice
 from models.card import Thresholds
@@ -37,7 +37,7 @@ class Evidence:
     """All that a verdict rests on.
 
     `scores` holds the calibrated probability of each analysed volume, `sources` by the label of a finding where the
-    slices of its volume come from.
+    slices of its volume come from, `synthesis` what a whole-image model says of each series.
     """
 
     scores: Sequence[float]
@@ -49,6 +49,11 @@ class Evidence:
     notes: Sequence[str] = ()
     proof: Proof = field(default_factory=Proof)
     sources: Mapping[int, Sequence[SourceSlice]] = field(default_factory=dict)
+    synthesis: Sequence[SeriesSynthesis] = ()
+
+    def generated(self, verdict: Verdict) -> list[SeriesSynthesis]:
+        """The series that a whole-image model alone would give this verdict."""
+        return [series for series in self.synthesis if series.verdict is verdict]
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,13 @@ def decide(evidence: Evidence, thresholds: Thresholds) -> Decision:
     warnings = [each for each in evidence.observations if each.severity is Severity.WARNING]
     gaps = [each.reason for each in evidence.unanalysed if each.counts]
     analysed = bool(evidence.scores)
-    if analysed and score >= thresholds.suspect:
-        verdict, first = Verdict.SUSPECT, _regions(evidence, score)
-    elif alarms or (analysed and (score >= thresholds.review or warnings)):
-        verdict, first = Verdict.REVIEW, _grey(evidence, score, thresholds) if analysed else []
+    made, doubtful = evidence.generated(Verdict.SUSPECT), evidence.generated(Verdict.REVIEW)
+    if made or (analysed and score >= thresholds.suspect):
+        verdict = Verdict.SUSPECT
+        first = [*_generated(made), *_edits(evidence, score, thresholds), *_generated(doubtful)]
+    elif alarms or doubtful or (analysed and (score >= thresholds.review or warnings)):
+        verdict = Verdict.REVIEW
+        first = [*_generated(doubtful), *_edits(evidence, score, thresholds)]
     elif gaps or not analysed:
         verdict = Verdict.ABSTAIN
         first = [] if gaps else ["the study holds no image that could be analysed"]
@@ -76,7 +84,8 @@ def decide(evidence: Evidence, thresholds: Thresholds) -> Decision:
         verdict = Verdict.VERIFIED if evidence.proof.is_complete else Verdict.CLEAR
         first = [
             f"no sign of an added or removed tumour in {evidence.slices:,} slices "
-            f"(probability of manipulation {score:.2f})"
+            f"(probability of manipulation {score:.2f})",
+            *_scanned(evidence),
         ]
     facts = [each.text for each in (*alarms, *warnings)]
     missing = _shortened([f"not analysed: {reason}" for reason in gaps])
@@ -84,14 +93,61 @@ def decide(evidence: Evidence, thresholds: Thresholds) -> Decision:
     rest = [f"in the {evidence.slices:,} slices that were analysed: probability of manipulation {score:.2f}"]
     proven = [evidence.proof.sentence] if evidence.proof.proven else []
     if verdict is Verdict.VERIFIED:
-        first, proven = [*proven, f"pixels: {first[0]}"], []
+        first, proven = [*proven, f"pixels: {first[0]}", *first[1:]], []
     if verdict is Verdict.ABSTAIN:
-        ordered = [*first, *missing, *(rest if analysed else []), *facts]
-    elif verdict is Verdict.REVIEW and (alarms or score < thresholds.review):
+        ordered = [*first, *missing, *(rest if analysed else []), *_scanned(evidence), *facts]
+    elif verdict is Verdict.REVIEW and not doubtful and (alarms or score < thresholds.review):
         ordered = [*facts, *first, *missing]
     else:
         ordered = [*first, *facts, *missing]
+    known = [series.probability for series in evidence.synthesis if series.probability is not None]
+    if analysed or made or doubtful:
+        score = max(*evidence.scores, *known, 0.0)
     return Decision(verdict, score, tuple(dict.fromkeys([*ordered, *proven, *aside, *evidence.notes])))
+
+
+def _generated(series: Sequence[SeriesSynthesis]) -> list[str]:
+    """Each series of which the whole images look generated, the surest first."""
+    ranked = sorted(series, key=lambda each: -(each.probability or 0.0))
+    reasons = [
+        f"series …{each.series_uid[-12:]}: the whole images {_verb(each)} generated, not made by a scanner "
+        f"(probability {each.probability:.2f}; {_looked_at(each)}, {each.organ})"
+        for each in ranked[:3]
+    ]
+    more = len(ranked) - len(reasons)
+    return [*reasons, f"so do those of {more} more series"] if more else reasons
+
+
+def _verb(series: SeriesSynthesis) -> str:
+    return "look" if series.verdict is Verdict.SUSPECT else "may be"
+
+
+def _looked_at(series: SeriesSynthesis) -> str:
+    return f"{len(series.images):,} of {series.total:,} image{'s' if series.total > 1 else ''} looked at"
+
+
+def _scanned(evidence: Evidence) -> list[str]:
+    """What a quiet whole-image model adds: that is no word about added or removed tumours."""
+    quiet = [series for series in evidence.synthesis if series.verdict is Verdict.CLEAR]
+    if not quiet:
+        return []
+    highest = max(series.probability or 0.0 for series in quiet)
+    images = sum(len(series.images) for series in quiet)
+    return [
+        f"no sign that whole images were generated in {len(quiet):,} series ({images:,} images looked at, probability "
+        f"{'at most ' if len(quiet) > 1 else ''}{highest:.2f})"
+    ]
+
+
+def _edits(evidence: Evidence, score: float, thresholds: Thresholds) -> list[str]:
+    """What the detectors say of regions, beside what else decides."""
+    if not evidence.scores:
+        return []
+    if score >= thresholds.suspect:
+        return _regions(evidence, score)
+    if score < thresholds.review and (evidence.generated(Verdict.SUSPECT) or evidence.generated(Verdict.REVIEW)):
+        return [f"no region in them looks edited (probability {score:.2f})"]
+    return _grey(evidence, score, thresholds)
 
 
 def _regions(evidence: Evidence, score: float) -> list[str]:

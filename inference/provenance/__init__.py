@@ -6,6 +6,7 @@ What each one means, and how often it is wrong, stands in docs/provenance.md.
 """
 
 from inference.provenance.baseline import Baseline, BaselineUnreadable, by_device, kinds_of
+from inference.provenance.organs import organ_against_header
 from inference.provenance.proof import prove
 from inference.provenance.rules import StudyFacts, observe, observe_pixels, pixel_rule, rule
 from inference.provenance.trust import Proof, Trust, load_authorities
@@ -21,6 +22,7 @@ __all__ = [
     "load_authorities",
     "observe",
     "observe_pixels",
+    "organ_against_header",
     "pixel_rule",
     "prove",
     "rule",
