@@ -47,17 +47,19 @@ def roc_points(positive: Scores, negative: Scores) -> tuple[NDArray[np.float64],
     return shares[0], shares[1]
 
 
-def confusion(counts: NDArray[np.integer[Any]], labels: Sequence[str], caption: str) -> Picture:
-    """Counts, (truth, answer), with the share of each row as colour."""
+def confusion(
+    counts: NDArray[np.integer[Any]], labels: Sequence[str], caption: str, *, answers: Sequence[str] | None = None
+) -> Picture:
+    """Counts, (truth, answer), with the share of each row as colour; `answers` where they are not the labels."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 2.2 + 0.62 * len(labels)
-    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    columns = labels if answers is None else answers
+    figure = Figure(figsize=(2.8 + 0.62 * len(columns), 2.2 + 0.62 * len(labels)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         dark = shares[row, column] > 0.5
         axes.text(column, row, f"{count}", ha="center", va="center", color="white" if dark else "#1a1a1a", fontsize=9)
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontsize=9)
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=9)
     axes.set_yticks(range(len(labels)), labels, fontsize=9)
     axes.set(xlabel="answer", ylabel="truth")
     return Picture(caption, png_of(figure))

@@ -1,0 +1,124 @@
+"""What a whole-image network said of every image that it was asked about; judges nothing.
+
+A synthetic image is always asked about with a genuine one beside it, of the same organ, that went the same save path.
+"""
+
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from models.images import savepath
+from models.images.organs import Organ
+from models.images.prediction import ImageModel, ImagePrediction
+from models.images.subjects import Subject
+from models.images.treatments import TREATMENTS, UNTREATED
+
+AS_STORED: Final = "as stored"
+RANDOM_WAY: Final = "a random way, as in training"
+WAYS: Final = (*TREATMENTS, RANDOM_WAY)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One image, after `way` (AS_STORED: as the source has it, else down the save path), and the answer."""
+
+    subject: Subject
+    way: str
+    said: ImagePrediction
+
+    @property
+    def organ(self) -> Organ:
+        """The organ that was named, UNKNOWN where the network abstained."""
+        return self.said.organ
+
+    @property
+    def logit(self) -> float:
+        return self.said.synthesis_logit
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A synthetic image, a genuine one of its organ, and a third whose histogram both are given."""
+
+    made: Subject
+    real: Subject
+    reference: Subject
+
+    def saved(self, seed: int, way: str = UNTREATED) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Both as files would hold them; what they meet on the way hangs on the pair and the seed alone."""
+        key = zlib.crc32(f"{self.made.key} {self.real.key}".encode())
+        path = None if way == RANDOM_WAY else savepath.SavePath(())
+        both = savepath.twins(
+            np.array(self.made.pixels),
+            np.array(self.real.pixels),
+            np.array(self.reference.pixels),
+            np.random.default_rng([seed, key]),
+            path=path,
+        )
+        if way in (RANDOM_WAY, UNTREATED):
+            return both
+        made, real = (TREATMENTS[way](pixels, np.random.default_rng([seed, key, 1])) for pixels in both)
+        return made, real
+
+
+def pairs(made: Sequence[Subject], genuine: Sequence[Subject], seed: int) -> list[Pair]:
+    """Every synthetic image with two genuine ones of its organ, drawn evenly; those of organs without any are left out.
+
+    Two are needed, so that no image is its own reference.
+    """
+    by_organ: dict[Organ, list[Subject]] = defaultdict(list)
+    for subject in genuine:
+        by_organ[subject.organ].append(subject)
+    rng = np.random.default_rng(seed)
+    turns = {organ: [int(k) for k in rng.permutation(len(found))] for organ, found in by_organ.items()}
+    taken: dict[Organ, int] = defaultdict(int)
+    chosen = []
+    for subject in made:
+        found = by_organ[subject.organ]
+        if len(found) < 2:
+            continue
+        turn = taken[subject.organ]
+        taken[subject.organ] += 1
+        real, reference = (found[turns[subject.organ][(turn + step) % len(found)]] for step in (0, len(found) // 2))
+        chosen.append(Pair(subject, real, reference))
+    return chosen
+
+
+def ask(model: ImageModel, subjects: Sequence[Subject], *, what: str = "images", quiet: bool = True) -> list[Trial]:
+    """Put every subject to the model as its source has it."""
+    return [
+        Trial(subject, AS_STORED, model.predict([np.array(subject.pixels)])[0])
+        for subject in track(subjects, f"{what}, {AS_STORED}", disable=quiet)
+    ]
+
+
+def ask_pairs(
+    model: ImageModel,
+    chosen: Sequence[Pair],
+    seed: int,
+    way: str = UNTREATED,
+    *,
+    what: str = "pairs",
+    quiet: bool = True,
+) -> list[Trial]:
+    """Put both images of every pair to the model."""
+    trials = []
+    for pair in track(chosen, f"{what}, {way}", disable=quiet):
+        said = model.predict(pair.saved(seed, way))
+        trials += [Trial(subject, way, answer) for subject, answer in zip((pair.made, pair.real), said, strict=True)]
+    return trials
+
+
+def split(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
+    """The synthetic ones, and the genuine ones."""
+    return [t for t in trials if t.subject.synthetic], [t for t in trials if not t.subject.synthetic]
+
+
+def of(trials: Sequence[Trial], wanted: Callable[[Subject], bool]) -> list[Trial]:
+    return [trial for trial in trials if wanted(trial.subject)]
