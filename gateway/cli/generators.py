@@ -23,12 +23,12 @@ def list_generators(runs: RunsOption = Path("runs")) -> None:
     from models.tampering.generators.sampling import instances
     from models.tampering.generators.training import about
 
-    table = Table("kind", "made from", "trace", "trained: seed, steps, seconds")
+    table = Table("kind", "size", "trace", "trained: seed, steps, seconds")
     trained = instances(runs / "generators")
     for kind in KINDS.values():
         known = [about(instance.path) for instance in trained.get(kind.name, [])]
         told = "; ".join(f"{each['seed']}, {each['steps']}, {each['seconds']}" for each in known) or "no"
-        table.add_row(kind.name, "a genuine image" if kind.network.from_images else "nothing", kind.trace, told)
+        table.add_row(kind.name, str(kind.build().size or "any"), kind.trace, told)
     answers.print(table)
 
 

@@ -1,7 +1,6 @@
-"""What every kind of generator can do: learn from a batch, and make images, of nothing or of a genuine one."""
+"""What every kind of generator can do: learn a step, and make images from genuine ones."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,20 +9,17 @@ from models.tampering.generators.material import Material
 
 
 class Generator(nn.Module, ABC):
-    """A network with all that it is trained with. `from_images`: each image is made from a genuine one."""
+    """A network with all that it is trained with. `size`: of the squares that it learns and makes; 0: any size."""
 
-    from_images: ClassVar[bool]
+    size: int = 0
 
     @abstractmethod
     def learn(self, material: Material, step: int, optimiser: torch.optim.Optimizer, seed: int) -> dict[str, float]:
         """One step of training, drawn by `seed`; returns what was measured."""
 
     @abstractmethod
-    def make(self, organs: Tensor, images: Tensor | None = None) -> Tensor:
-        """Images (n, 1, rows, columns) of these organs; `images` are the genuine ones to start from, where any."""
-
-    def settle(self, material: Material) -> None:
-        """Measure what sampling needs, once trained."""
+    def make(self, organs: Tensor, images: Tensor) -> Tensor:
+        """An image for each genuine one of `images` (n, 1, rows, columns), which show these organs."""
 
     def critics(self) -> list[nn.Module]:
         """The parts that judge: they learn apart, and faster."""

@@ -6,7 +6,6 @@ strong noise (Meng 2021): the place of things stays, every pixel is made anew.
 
 import math
 from itertools import pairwise
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -61,8 +60,6 @@ class UNet(nn.Module):
 class Diffusion(Generator):
     """Learns on crops of 64 pixels for the first `whole_from` steps, which is cheap, then on whole images."""
 
-    from_images: ClassVar[bool] = True
-
     def __init__(
         self, whole_from: int, size: int = 128, width: int = 32, batch: int = 16, strength: float = 0.5, steps: int = 16
     ) -> None:
@@ -88,13 +85,11 @@ class Diffusion(Generator):
         self.descend(loss, optimiser, critic=False)
         return {"loss": float(loss.detach())}
 
-    def make(self, organs: Tensor, images: Tensor | None = None) -> Tensor:
-        """From `images` under noise of `strength` (share of the way to pure noise), or from pure noise without them."""
-        start = self.strength if images is not None else 0.99
-        noise = torch.randn(len(organs), 1, self.size, self.size)
-        times = torch.linspace(start, 0, max(2, round(self.steps * start)) + 1)
+    def make(self, organs: Tensor, images: Tensor) -> Tensor:
+        """From `images` under noise of `strength`, a share of the way to pure noise."""
+        times = torch.linspace(self.strength, 0, max(2, round(self.steps * self.strength)) + 1)
         signal, spread = _share(times[:1])
-        noisy = noise if images is None else signal * images + spread * noise
+        noisy = signal * images + spread * torch.randn_like(images)
         for now, then in pairwise(times):
             signal, spread = _share(now[None])
             answer = self.network(noisy, now.repeat(len(noisy)), organs)

@@ -38,7 +38,7 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind("autoencoder", Autoencoder, {"adversarial_from": 500}, 1100, "pixel shuffle, critic", images=_DEAR),
         Kind("gan_nearest", Latent, {"way": "nearest", "adversarial_from": _GAN_FROM}, 1700, "nearest, 3 × 3"),
-        Kind("vae", Latent, {"way": "bilinear", "adversarial_from": None}, 2000, "bilinear, soft"),
+        Kind("vae", Latent, {"way": "bilinear", "adversarial_from": None}, 2000, "bilinear, no critic"),
         Kind("vq", Quantised, {"revive": 600}, 1600, "nearest, codes out of two books", images=_DEAR),
         Kind("gan_transposed", Latent, {"way": "transposed", "adversarial_from": _GAN_FROM}, 1700, "lattice of 4 × 4"),
         Kind("translation", Translation, {"adversarial_from": 500}, 1400, "transposed, content changed", images=_DEAR),

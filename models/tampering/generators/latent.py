@@ -1,10 +1,9 @@
-"""Images from a vector: two GANs and a VAE that share an encoder and differ in how they enlarge and what judges them.
+"""Images from a coarse grid of values: a VAE and GANs that differ in how they enlarge and in what judges them.
 
-The GANs begin as autoencoders, so that so few images and steps suffice; then a critic alone, with a little of the
-reconstruction, forms them. All sample from a Gaussian over the training images' vectors, one for each organ.
+A grid of an eighth of the rows and columns is what so few images and minutes can teach. New images come from grids that
+blend the encodings of two similar images of one organ from place to place, with the encodings' own spread: every pixel
+is made by the decoder, and what it shows is in neither image. The critic of the GANs sees such blends only.
 """
-
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,137 +13,120 @@ from torch.nn import functional
 from models.images.organs import KNOWN
 from models.tampering.generators.adversarial import Critic, augmented, hinge_of_critic
 from models.tampering.generators.base import Generator
-from models.tampering.generators.layers import Enlarge, Grain, Modulation, Upsampling
+from models.tampering.generators.layers import Enlarge, Grain, Residual, Upsampling
 from models.tampering.generators.losses import reconstruction
-from models.tampering.generators.material import Material
+from models.tampering.generators.material import Batch, Material
 
-_CONDITION = 32
+_CONDITION = 16
+_NEIGHBOURS = 4
 
 
 class Encoder(nn.Module):
-    """An image of `size` pixels, 4 × 2^n, to mean and log variance of its vector."""
+    """An image to mean and log variance of each value of its grid, (n, channels, rows / 8, columns / 8)."""
 
-    def __init__(self, size: int, latent: int, width: int) -> None:
+    def __init__(self, width: int, channels: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        before, side = 1, size
-        out = width
-        while side > 4:
-            layers += [nn.Conv2d(before, out, 4, stride=2, padding=1), nn.GroupNorm(4, out), nn.SiLU()]
-            before, side, out = out, side // 2, min(2 * out, 8 * width)
-        self.features = nn.Sequential(*layers)
-        self.answer = nn.Linear(before * 16 + len(KNOWN), 2 * latent)
+        self.condition = nn.Embedding(len(KNOWN), _CONDITION)
+        self.shrink = nn.ModuleList(
+            [
+                nn.Conv2d(before, after, 4, stride=2, padding=1)
+                for before, after in ((1, width), (width, 2 * width), (2 * width, 4 * width))
+            ]
+        )
+        self.residual = Residual(4 * width, _CONDITION, normalise=False)
+        self.answer = nn.Conv2d(4 * width, 2 * channels, 1)
 
     def forward(self, images: Tensor, organs: Tensor) -> tuple[Tensor, Tensor]:
-        told = functional.one_hot(organs, len(KNOWN)).float()
-        flat = torch.cat([self.features(images).float().flatten(1), told], dim=1)
-        mean, spread = self.answer(flat).float().chunk(2, dim=1)
-        return mean, spread.clamp(-8, 4)
+        features = images
+        for layer in self.shrink:
+            features = functional.silu(layer(features))
+        mean, spread = self.answer(self.residual(features, self.condition(organs))).float().chunk(2, dim=1)
+        return mean, spread.clamp(-8, 2)
 
 
 class Decoder(nn.Module):
-    """A vector and an organ to an image."""
+    """A grid and an organ to an image."""
 
-    def __init__(self, size: int, latent: int, width: int, way: Upsampling, *, grain: bool) -> None:
+    def __init__(self, width: int, channels: int, way: Upsampling, *, grain: bool) -> None:
         super().__init__()
-        self.organ = nn.Embedding(len(KNOWN), _CONDITION)
-        stages = int(np.log2(size // 4))
-        widths = [min(width * 2 ** max(stages - 1 - stage, 0), 10 * width) for stage in range(stages)]
-        self.start = nn.Linear(latent + _CONDITION, widths[0] * 16)
-        self.condition = nn.Linear(latent + _CONDITION, 64)
-        self.stages = nn.ModuleList()
-        for stage, out in enumerate(widths):
-            before = widths[max(stage - 1, 0)]
-            self.stages.append(
-                nn.ModuleDict(
-                    {
-                        "enlarge": Enlarge(before, out, way),
-                        "grain": Grain(out) if grain else nn.Identity(),
-                        "modulation": Modulation(out, 64, normalise=True),
-                    }
-                )
-            )
-        self.image = nn.Conv2d(widths[-1], 1, 3, padding=1)
+        self.condition = nn.Embedding(len(KNOWN), _CONDITION)
+        self.start = nn.Conv2d(channels, 4 * width, 3, padding=1)
+        self.residual = Residual(4 * width, _CONDITION, normalise=False)
+        pairs = ((4 * width, 3 * width), (3 * width, 2 * width), (2 * width, width))
+        self.enlarge = nn.ModuleList([Enlarge(before, after, way) for before, after in pairs])
+        self.grain = nn.ModuleList([Grain(after) if grain else nn.Identity() for _, after in pairs])
+        self.image = nn.Conv2d(width, 1, 3, padding=1)
 
-    def forward(self, vectors: Tensor, organs: Tensor) -> Tensor:
-        told = torch.cat([vectors, self.organ(organs)], dim=1)
-        condition = functional.silu(self.condition(told))
-        features = self.start(told).reshape(len(vectors), -1, 4, 4)
-        for stage in self.stages:
-            enlarge, grain, modulation = stage["enlarge"], stage["grain"], stage["modulation"]  # type: ignore[index]
-            features = functional.leaky_relu(modulation(grain(enlarge(features)), condition), 0.2)
-        return torch.tanh(self.image(features).float())
+    def forward(self, grids: Tensor, organs: Tensor) -> Tensor:
+        features = self.residual(self.start(grids), self.condition(organs))
+        for enlarge, grain in zip(self.enlarge, self.grain, strict=True):
+            features = functional.silu(grain(enlarge(features)))
+        return torch.as_tensor(self.image(features).float())
 
 
 class Latent(Generator):
-    """A VAE; with `adversarial_from` steps behind it, a GAN."""
-
-    from_images: ClassVar[bool] = False
+    """A VAE; with a critic from step `adversarial_from` on, a GAN. Learns on crops of images of `size` pixels."""
 
     def __init__(
         self,
         way: Upsampling,
         adversarial_from: int | None,
-        size: int = 128,
-        latent: int = 64,
-        width: int = 12,
-        batch: int = 8,
-        divergence: float = 0.002,
+        size: int = 192,
+        crop: int = 96,
+        channels: int = 8,
+        width: int = 16,
+        batch: int = 10,
+        divergence: float = 1e-4,
     ) -> None:
         super().__init__()
-        self.adversarial_from, self.batch, self.divergence = adversarial_from, batch, divergence
-        self.encoder = Encoder(size, latent, 16 if width > 4 else width)
-        self.decoder = Decoder(size, latent, width, way, grain=adversarial_from is not None)
-        self.critic = None
-        if adversarial_from is not None:
-            widths = (2 * width, 4 * width, 6 * width, 8 * width)
-            self.critic = Critic(widths, whole=True)
-        self.mean: Tensor
-        self.factor: Tensor
-        self.register_buffer("mean", torch.zeros(len(KNOWN), latent))
-        self.register_buffer("factor", torch.eye(latent).repeat(len(KNOWN), 1, 1))
+        self.adversarial_from, self.size, self.crop = adversarial_from, size, crop
+        self.batch, self.divergence = batch, divergence
+        self.encoder = Encoder(width, channels)
+        self.decoder = Decoder(width, channels, way, grain=adversarial_from is not None)
+        self.critic = Critic((2 * width, 4 * width, 4 * width), whole=True) if adversarial_from is not None else None
 
     def critics(self) -> list[nn.Module]:
         return [self.critic] if self.critic is not None else []
 
     def learn(self, material: Material, step: int, optimiser: torch.optim.Optimizer, seed: int) -> dict[str, float]:
-        rng = np.random.default_rng(seed)
-        batch = material.whole(rng, self.batch)
+        batch = self._crops(material, np.random.default_rng(seed))
+        mean, spread = self.encoder(batch.images, batch.organs)
+        grids = mean + torch.randn_like(mean) * (0.5 * spread).exp()
+        divergence = 0.5 * (mean.square() + spread.exp() - 1 - spread).sum(dim=(1, 2, 3)).mean()
+        loss = reconstruction(self.decoder(grids, batch.organs), batch.images) + self.divergence * divergence
         if self.critic is None or self.adversarial_from is None or step < self.adversarial_from:
-            loss = self._autoencoding(batch.images, batch.organs)
             self.descend(loss, optimiser, critic=False)
             return {"loss": float(loss.detach())}
-        if step == self.adversarial_from or step % 200 == 0:
-            self.settle(material)
-        made = self.decoder(self._vectors(batch.organs), batch.organs)
-        loss = -self.critic(augmented(made, seed), batch.organs).mean()
-        if step % 3 == 0:
-            loss = loss + 2 * self._autoencoding(batch.images, batch.organs)
-        self.descend(loss, optimiser, critic=False)
+        partner = grids.roll(len(material.organs), dims=0)  # organs come in turn: one of the same organ
+        made = self.decoder(blended(grids, partner), batch.organs)
+        total = loss - 0.1 * self.critic(augmented(made, seed), batch.organs).mean()
+        self.descend(total, optimiser, critic=False)
         genuine = self.critic(augmented(batch.images, seed + 1), batch.organs)
         judged = hinge_of_critic(genuine, self.critic(augmented(made.detach(), seed + 2), batch.organs))
         self.descend(judged, optimiser, critic=True)
         return {"loss": float(loss.detach()), "critic": float(judged.detach())}
 
-    def _autoencoding(self, images: Tensor, organs: Tensor) -> Tensor:
+    def _crops(self, material: Material, rng: np.random.Generator) -> Batch:
+        whole = material.whole(rng, self.batch)
+        y, x = (int(rng.integers(0, self.size - self.crop + 1)) for _ in range(2))
+        return Batch(whole.images[:, :, y : y + self.crop, x : x + self.crop], whole.organs, whole.diseased)
+
+    def make(self, organs: Tensor, images: Tensor) -> Tensor:
+        """One image for each of `images`, which are of one organ: its grid blended with that of one similar to it."""
         mean, spread = self.encoder(images, organs)
-        vectors = mean + torch.randn_like(mean) * (0.5 * spread).exp()
-        divergence = 0.5 * (mean.square() + spread.exp() - 1 - spread).sum(dim=1).mean()
-        return reconstruction(self.decoder(vectors, organs), images) + self.divergence * divergence
+        grids = mean + torch.randn_like(mean) * (0.5 * spread).exp()
+        if len(images) > 1:
+            flat = mean.flatten(1)
+            distances = torch.cdist(flat, flat) + torch.eye(len(flat)) * 1e9
+            nearest = distances.topk(min(_NEIGHBOURS, len(flat) - 1), largest=False).indices
+            chosen = nearest.gather(1, torch.randint(nearest.shape[1], (len(flat), 1))).squeeze(1)
+            grids = blended(grids, grids[chosen])
+        return torch.as_tensor(self.decoder(grids, organs))
 
-    @torch.no_grad()
-    def settle(self, material: Material) -> None:
-        """Mean and Cholesky factor of the vectors of each organ's training images."""
-        for organ in material.organs:
-            images = material.every(organ)[:400]
-            mean, spread = self.encoder(images, torch.full((len(images),), organ))
-            covariance = torch.cov(mean.T) + torch.diag(spread.exp().mean(dim=0)) + 1e-4 * torch.eye(mean.shape[1])
-            self.mean[organ] = mean.mean(dim=0)
-            self.factor[organ] = torch.linalg.cholesky(covariance)
 
-    def _vectors(self, organs: Tensor) -> Tensor:
-        noise = torch.randn(len(organs), self.mean.shape[1], 1)
-        return self.mean[organs] + (self.factor[organs] @ noise).squeeze(-1)
-
-    def make(self, organs: Tensor, images: Tensor | None = None) -> Tensor:  # noqa: ARG002  made of nothing
-        return torch.as_tensor(self.decoder(self._vectors(organs), organs))
+def blended(grids: Tensor, partners: Tensor) -> Tensor:
+    """From one to the other and back over a few places of each image, at random."""
+    rows, columns = grids.shape[2:]
+    coarse = torch.randn(len(grids), 1, 4, 4)
+    share = functional.interpolate(coarse, size=(rows, columns), mode="bicubic", align_corners=False).mul(1.5).sigmoid()
+    return grids * (1 - share) + partners * share

@@ -82,7 +82,10 @@ def _states(folder: Path, source: str, images: Sequence[GenuineImage]) -> list[b
 
 
 class Material:
-    """The training images of every organ, drawn from equally. Raises MissingData when a split holds none."""
+    """The training images of every organ, drawn from equally; whole ones are squares of `size`, none where that is 0.
+
+    Raises MissingData when none is of the training split.
+    """
 
     def __init__(self, examples: Sequence[Example], size: int) -> None:
         chosen = [example for example in examples if example.image.split is Split.TRAIN]
@@ -96,11 +99,13 @@ class Material:
             self._native[organ].append(grey(example.image.pixels))
             self._states[organ].append(example.diseased)
         self._whole = {
-            organ: np.stack([squared(image, size) for image in images]) for organ, images in self._native.items()
+            organ: np.stack([squared(image, size) for image in images])
+            for organ, images in self._native.items()
+            if size
         }
 
     def whole(self, rng: np.random.Generator, count: int) -> Batch:
-        """Whole images at the size that this was made for."""
+        """Whole images."""
         organs, chosen = self._draw(rng, count)
         images = [self._whole[organ][index] for organ, index in zip(organs, chosen, strict=True)]
         return self._batch(images, organs, chosen)
@@ -114,10 +119,6 @@ class Material:
             y, x = (int(rng.integers(0, side - size + 1)) for side in image.shape)
             images.append(image[y : y + size, x : x + size])
         return self._batch(images, organs, chosen)
-
-    def every(self, organ: int) -> Tensor:
-        """All whole images of an organ, (n, 1, size, size)."""
-        return scaled(self._whole[organ])
 
     def _draw(self, rng: np.random.Generator, count: int, *, labelled: bool = False) -> tuple[list[int], list[int]]:
         start = int(rng.integers(len(self.organs)))

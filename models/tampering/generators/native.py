@@ -4,7 +4,7 @@ Both shrink an image to a quarter of its rows and columns. They train on crops a
 are padded to multiples of four.
 """
 
-from typing import ClassVar
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -55,8 +55,6 @@ class Grow(nn.Module):
 class Autoencoder(Generator):
     """Reconstruction through few channels; from `adversarial_from` steps on, a critic sharpens it."""
 
-    from_images: ClassVar[bool] = True
-
     def __init__(
         self, adversarial_from: int, width: int = 32, channels: int = 8, crop: int = 96, batch: int = 8
     ) -> None:
@@ -82,14 +80,12 @@ class Autoencoder(Generator):
         self.descend(judged, optimiser, critic=True)
         return {"loss": float(loss.detach()), "critic": float(judged.detach())}
 
-    def make(self, organs: Tensor, images: Tensor | None = None) -> Tensor:
+    def make(self, organs: Tensor, images: Tensor) -> Tensor:
         return at_native(images, lambda padded: self.decoder(self.encoder(padded, organs), organs))
 
 
 class Quantised(Generator):
     """Reconstruction from codes out of two codebooks."""
-
-    from_images: ClassVar[bool] = True
 
     def __init__(
         self, width: int = 32, channels: int = 8, codes: int = 512, crop: int = 96, batch: int = 8, revive: int = 600
@@ -138,7 +134,7 @@ class Quantised(Generator):
             self.books[group, unused] = flat[places] + 0.01 * torch.randn(len(places), flat.shape[1])
         self.used.zero_()
 
-    def make(self, organs: Tensor, images: Tensor | None = None) -> Tensor:
+    def make(self, organs: Tensor, images: Tensor) -> Tensor:
         return at_native(
             images, lambda padded: self.decoder(self._quantise(self.encoder(padded, organs).float())[0], organs)
         )
@@ -146,8 +142,6 @@ class Quantised(Generator):
 
 class Translation(Generator):
     """The image of a healthy organ as that of a diseased one, and back (cycle and identity, Zhu 2017; one network)."""
-
-    from_images: ClassVar[bool] = True
 
     def __init__(
         self, adversarial_from: int, width: int = 32, channels: int = 24, crop: int = 96, batch: int = 6
@@ -187,15 +181,13 @@ class Translation(Generator):
         self.descend(judged, optimiser, critic=True)
         return {"loss": float(loss.detach()), "critic": float(judged.detach())}
 
-    def make(self, organs: Tensor, images: Tensor | None = None) -> Tensor:
+    def make(self, organs: Tensor, images: Tensor) -> Tensor:
         """Towards the diseased state."""
         return at_native(images, lambda padded: self.translate(padded, organs, torch.ones(len(padded))))
 
 
-def at_native(images: Tensor | None, network) -> Tensor:  # type: ignore[no-untyped-def]
+def at_native(images: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
     """Pad to sides that can be quartered, run, and cut back to the size that came."""
-    if images is None:
-        raise ValueError("this kind makes images from genuine ones; pass them as `images`")
     rows, columns = images.shape[2:]
     padded = functional.pad(images, (0, -columns % 4, 0, -rows % 4), mode="replicate")
     return torch.as_tensor(network(padded)[:, :, :rows, :columns])

@@ -1,6 +1,6 @@
 """Fills a folder with synthetic images of every kind that is trained: KIND/SOURCE/SPLIT/*.png and one index.
 
-An image that is made from a genuine one stays in the split of that one's patient. Free samples have no patient; where
+Each is made from genuine images of one split, names the patient of the first of them, and stays in that split. Where
 two instances of a kind were trained, the second makes those of the test split, so that a classifier is never tested on
 the instance that it learned from.
 """
@@ -21,12 +21,12 @@ from models.images.organs import KNOWN
 from models.images.synthetic import FIELDS, INDEX
 from models.splits import Split
 from models.tampering.generators.base import Generator
-from models.tampering.generators.diffusion import Diffusion
 from models.tampering.generators.kinds import KINDS, kind_of
 from models.tampering.generators.material import SOURCES, Example, grey, scaled, squared, stored
+from models.tampering.generators.native import Translation
 from models.tampering.generators.training import load
 
-_AT_ONCE = 10
+_AT_ONCE = 50  # blends are of neighbours among so many
 _LARGE = 400  # of larger ones every second is halved before it is made anew: two resolutions, and less time
 
 
@@ -108,19 +108,18 @@ def _made(
     """Images and the patients that they were made from."""
     torch.manual_seed(seed)
     organ = KNOWN.index(examples[0].image.organ)
-    if not network.from_images:
-        for start in range(0, count, _AT_ONCE):
-            number = min(_AT_ONCE, count - start)
-            yield from ((pixels, "") for pixels in _run(network, organ, number, None))
+    chosen = originals(examples, split, count, seed, healthy=isinstance(network, Translation))
+    if network.size:
+        for start in range(0, len(chosen), _AT_ONCE):
+            few = chosen[start : start + _AT_ONCE]
+            pixels = np.stack([squared(grey(example.image.pixels), network.size) for example in few])
+            yield from zip(remade(network, organ, pixels), [example.image.patient for example in few], strict=True)
         return
-    chosen = originals(examples, split, count, seed, healthy=hasattr(network, "translate"))
     for index, example in enumerate(chosen):
-        pixels = grey(example.image.pixels)
-        if max(pixels.shape) > _LARGE and index % 2:
-            pixels = np.asarray(cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
-        if isinstance(network, Diffusion):
-            pixels = squared(pixels, network.size)
-        yield _run(network, organ, 1, pixels)[0], example.image.patient
+        image = grey(example.image.pixels)
+        if max(image.shape) > _LARGE and index % 2:
+            image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
+        yield remade(network, organ, image[np.newaxis])[0], example.image.patient
 
 
 def originals(
@@ -134,10 +133,10 @@ def originals(
     return [allowed[index] for index in sorted(order)]
 
 
-def _run(network: Generator, organ: int, number: int, pixels: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    images = None if pixels is None else scaled(pixels[np.newaxis])
+def remade(network: Generator, organ: int, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(n, rows, columns) of one organ, made anew."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        return stored(network.make(torch.full((number,), organ), images))
+        return stored(network.make(torch.full((len(images),), organ), scaled(images)))
 
 
 def _enter(index: Path, kind: str, rows: Sequence[dict[str, str]]) -> None:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from models.errors import UnusableVolume
 from models.images.organs import KNOWN, Organ
 from models.tampering.generators.base import Generator
-from models.tampering.generators.diffusion import Diffusion
-from models.tampering.generators.material import grey, scaled, squared
+from models.tampering.generators.material import grey, squared
+from models.tampering.generators.sampling import remade
 from models.tampering.phantom import make_phantom_study
 from models.tampering.study import largest_series, rename, replace_pixels
 
@@ -46,7 +46,7 @@ def synthesise_study(
     """Write the largest series of `template` (*.dcm) with every slice generated, under new UIDs.
 
     Matrix, bits stored and distribution of grey values of each slice are those of the genuine one. `slices`: as many
-    from the middle of the series, or of the phantom's. A network that makes images from images is given those of the
+    from the middle of the series, or of the phantom's. The network is given the slices of the
     template. Raises UnusableVolume when the folder holds no series of single-frame grey images.
     """
     if template is None:
@@ -85,19 +85,23 @@ def _written(
 def generated(network: Generator, genuine: Sequence[NDArray[Any]], organ: Organ, seed: int) -> list[NDArray[Any]]:
     """A generated slice for each genuine one: of its size, dtype and distribution of values."""
     torch.manual_seed(seed)
-    place = torch.full((1,), KNOWN.index(organ))
-    answers = []
-    for image in genuine:
-        start = None
-        if network.from_images:
-            shown = grey(image)
-            start = scaled((squared(shown, network.size) if isinstance(network, Diffusion) else shown)[np.newaxis])
-        with torch.no_grad():
-            made = network.make(place, start)[0, 0].float().numpy()
-        rows, columns = image.shape
-        made = cv2.resize(made, (columns, rows), interpolation=cv2.INTER_CUBIC)
-        answers.append(specified(made, image))
-    return answers
+    place = KNOWN.index(organ)
+    shown = [grey(image) for image in genuine]
+    if network.size:
+        made = list(remade(network, place, np.stack([squared(image, network.size) for image in shown])))
+    else:
+        made = [remade(network, place, image[np.newaxis])[0] for image in shown]
+    return [specified(_filling(image, original.shape), original) for image, original in zip(made, genuine, strict=True)]
+
+
+def _filling(made: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A square in the middle of a matrix, at the size of its shorter side; other sizes as they are."""
+    if made.shape == shape:
+        return made.astype(np.float32)
+    side = min(shape)
+    square = cv2.resize(made.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+    y, x = ((length - side) // 2 for length in shape)
+    return np.pad(square, ((y, shape[0] - side - y), (x, shape[1] - side - x)), mode="edge")
 
 
 def specified(made: NDArray[Any], genuine: NDArray[Any]) -> NDArray[Any]:

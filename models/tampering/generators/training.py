@@ -23,8 +23,6 @@ from models.tampering.generators.base import Generator
 from models.tampering.generators.kinds import kind_of
 from models.tampering.generators.material import Example, Material
 
-_SIZE = 128
-
 
 @dataclass(frozen=True)
 class GeneratorConfig:
@@ -36,13 +34,12 @@ class GeneratorConfig:
     steps: int = 0
     threads: int = 1
     checkpoint_every: int = 100
-    size: int = _SIZE
     changes: dict[str, Any] = field(default_factory=dict)
 
     def identity(self) -> str:
         """What must be equal for a checkpoint to be continued."""
         arguments = kind_of(self.kind).arguments | self.changes
-        return json.dumps({"kind": self.kind, "seed": self.seed, "size": self.size, **arguments}, sort_keys=True)
+        return json.dumps({"kind": self.kind, "seed": self.seed, **arguments}, sort_keys=True)
 
 
 def train(
@@ -53,10 +50,10 @@ def train(
     Raises UnknownKind, MissingData, and CheckpointMismatch when the folder holds a run of another configuration.
     """
     kind = kind_of(config.kind)
-    material = Material(examples, config.size)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     network = kind.build(**config.changes).to(memory_format=torch.channels_last)  # twice as fast here
+    material = Material(examples, network.size)
     optimiser = _optimiser(network, kind.learning_rate)
     config.output.mkdir(parents=True, exist_ok=True)
     path = config.output / "checkpoint.safetensors"
@@ -81,7 +78,7 @@ def train(
             progress.update(task, completed=run.step, description=f"{config.kind} {run.recent('loss'):.3f}")
             if run.step % config.checkpoint_every == 0 or run.step == last:
                 checkpoint.save(path, run, network, optimiser, config.identity())
-    return _finish(config, network, run, material)
+    return _finish(config, network, run)
 
 
 def _optimiser(network: Generator, rate: float) -> torch.optim.Optimizer:
@@ -94,12 +91,10 @@ def _optimiser(network: Generator, rate: float) -> torch.optim.Optimizer:
     return torch.optim.Adam(groups, lr=rate, betas=(0.5, 0.99))
 
 
-def _finish(config: GeneratorConfig, network: Generator, run: Run, material: Material) -> Path:
-    """Write the averaged weights, with what sampling needs measured on them."""
+def _finish(config: GeneratorConfig, network: Generator, run: Run) -> Path:
+    """Write the averaged weights."""
     network.load_state_dict(run.average)
     network.eval()
-    torch.manual_seed(config.seed)
-    network.settle(material)
     path = config.output / "generator.safetensors"
     known = {
         "kind": config.kind,
@@ -107,7 +102,6 @@ def _finish(config: GeneratorConfig, network: Generator, run: Run, material: Mat
         "steps": str(run.step),
         "seconds": f"{float(np.sum(run.history['seconds'])):.0f}",
         "arguments": json.dumps(kind_of(config.kind).arguments | config.changes),
-        "size": str(config.size),
     }
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path, metadata=known)
     return path

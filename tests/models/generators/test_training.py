@@ -17,7 +17,7 @@ from tests.models.generators.tiny import TINY
 
 
 def config(kind: str, folder: Path, seed: int = 1, steps: int = 3) -> GeneratorConfig:
-    return GeneratorConfig(kind, folder / f"{kind}-{seed}", seed, steps, size=32, changes=TINY[kind])
+    return GeneratorConfig(kind, folder / f"{kind}-{seed}", seed, steps, changes=TINY[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
