@@ -29,6 +29,8 @@ def check_consistency(notes: Notes, settings: Settings, known_models: Collection
     check_web_access(notes, settings)
     for index, name in enumerate(settings.analysis.models):
         _known(notes, ("analysis", "models", index), name, known_models, "model")
+    if settings.analysis.image_model not in ("auto", "none"):
+        _known(notes, ("analysis", "image_model"), settings.analysis.image_model, known_models, "model")
     if len(set(settings.analysis.models)) < len(settings.analysis.models):
         names = settings.analysis.models
         notes.fault(("analysis", "models"), names, "names a model twice", "name each model once")

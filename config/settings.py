@@ -99,7 +99,15 @@ class Revisions(Section):
 class Analysis(Section):
     """How studies are analysed."""
 
-    models: tuple[str, ...] = Field(("edit-unet",), min_length=1, description="The model set, by registry name.")
+    models: tuple[str, ...] = Field(
+        ("edit-unet",), min_length=1, description="The models that look for edits, by registry name."
+    )
+    image_model: str = Field(
+        "auto",
+        min_length=1,
+        description="The model that looks at whole images (organ, generated or not), by registry name; auto: the one "
+        "that ships, where its weights are here; none: none.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where networks run; auto: a GPU when there is one."
     )

@@ -144,7 +144,7 @@ def _analyse(app: App) -> None:
     register_revisions(worker, app, analyst)
     register_verifications(worker, app, analyst.decoding)
     worker.start()
-    log.info("analysing", models=list(app.settings.analysis.models), model_set=analyst.model_set[:16])
+    log.info("analysing", models=[each.name for each in analyst.models], model_set=analyst.model_set[:16])
     stop.wait()
     worker.stop(DRAIN_SECONDS)
     analyst.decoding.close()

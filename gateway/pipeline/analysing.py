@@ -26,6 +26,8 @@ from inference.analysis import analyse_study
 from inference.detectors import Detector, detectors_for, used
 from inference.findings import ModelUsed, Observation, Severity, StudyAnalysis, Verdict
 from inference.provenance import Baseline
+from inference.whole_images import image_model_for
+from inference.whole_images import used as image_model_used
 from storage import PixelsUnreadable
 from storage.analyses import (
     NewAnalysis,
@@ -60,14 +62,16 @@ class Analyst:
     """Analyses revisions, one at a time, with the models that the settings name."""
 
     def __init__(self, app: App) -> None:
-        """Load and verify the models. Raises what `inference.detectors.detectors_for` raises."""
+        """Load and verify the models. Raises what `detectors_for` and `image_model_for` of inference raise."""
         self._app = app
         limits = app.settings.analysis
         self._detectors: tuple[Detector, ...] = detectors_for(
             limits.models, device=limits.device, threads=limits.threads
         )
         self._models = tuple(used(detector) for detector in self._detectors)
-        self.model_set = model_set_digest(self._models)
+        self._image_model = image_model_for(limits.image_model, device=limits.device, threads=limits.threads)
+        self.models = self._named(self._detectors)
+        self.model_set = model_set_digest(self.models)
         self.decoding = DecodingProcess(memory_limit=limits.decoder_memory, timeout=limits.decoder_timeout or None)
 
     def analyse(self, revision_id: int) -> None:
@@ -124,7 +128,9 @@ class Analyst:
         )
 
     def _named(self, detectors: Sequence[Detector]) -> tuple[ModelUsed, ...]:
-        return tuple(used(detector) for detector in detectors)
+        """The model set of an analysis: rules choose among the detectors, the whole-image model always looks."""
+        whole = () if self._image_model is None else (image_model_used(self._image_model),)
+        return (*(used(detector) for detector in detectors), *whole)
 
     def _record_only(self, contents: RevisionContents) -> None:
         """What is kept of every study, looked at or not: decided copies and the digests as first seen."""
@@ -164,6 +170,7 @@ class Analyst:
             analysis = analyse_study(
                 files,
                 models=detectors,
+                image_model=self._image_model,
                 device=limits.device,
                 batch=limits.batch,
                 threads=limits.threads,

@@ -102,7 +102,8 @@ def test_a_saved_analysis_comes_back_whole(analysis: StudyAnalysis, tmp_path: Pa
 def test_what_scripts_read_is_plain_json_with_the_promised_keys(analysis: StudyAnalysis) -> None:
     record = json.loads(json.dumps(analysis.to_json(), allow_nan=False))
     assert set(record) == {
-        "study_uid", "verdict", "score", "reasons", "findings", "slices", "observations", "models", "seconds", "synthesis",
+        "study_uid", "verdict", "score", "reasons", "findings", "slices", "observations", "models", "seconds",
+        "synthesis",
     }  # fmt: skip
     for finding in record["findings"]:
         assert set(finding) == {"class", "score", "series_uid", "slices", "key_slice", "box", "volume_mm3"}

@@ -104,6 +104,7 @@ def arrive(app: App, files: Sequence[Path], source: tuple[str, str]) -> int:
 def verdict(app: App, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], str]:
     """The verdict of the real analyse step on a revision, by a detector that sees nothing."""
     monkeypatch.setattr(analysing, "detectors_for", lambda *_names, **_limits: (KnownCube(),))
+    monkeypatch.setattr(analysing, "image_model_for", lambda *_names, **_limits: None)
 
     def analyse(revision: int) -> str:
         Analyst(app).analyse(revision)

@@ -99,6 +99,7 @@ def test_attack_a_file_is_altered_before_it_is_passed_on(tmp_path: Path) -> None
 def test_attack_a_file_is_made_harmless_before_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The PACS has the edited image; whoever holds our disk shows the detector another one."""
     monkeypatch.setattr(analysing, "detectors_for", lambda *_, **__: (bright_pixels(),))
+    monkeypatch.setattr(analysing, "image_model_for", lambda *_, **__: None)
     edited, twin = (make_study(tmp_path, edited=edited, slices=3) for edited in (True, False))
     settings = Settings(store={"root": tmp_path / "var", "high_watermark": 1, "low_watermark": 1, "reserve_bytes": 0})
     prepare(settings)

@@ -34,6 +34,7 @@ def test_an_analysis_records_digests_and_roots_once_for_each_revision(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(analysing, "detectors_for", lambda *_, **__: ())
+    monkeypatch.setattr(analysing, "image_model_for", lambda *_, **__: None)
     analyst = Analyst(app)
     files = phantom(tmp_path / "study", 2, slices=3, matrix=32)
     study_uid = receive(app, files[:2])
@@ -52,6 +53,7 @@ def test_a_study_that_is_given_up_still_has_its_roots(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(analysing, "detectors_for", lambda *_, **__: ())
+    monkeypatch.setattr(analysing, "image_model_for", lambda *_, **__: None)
 
     def breaks(*_: object) -> None:
         raise RuntimeError("a defect")

@@ -29,6 +29,7 @@ def app(tmp_path: Path) -> Iterator[App]:
 @pytest.fixture
 def analyst(app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Analyst]:
     monkeypatch.setattr(analysing, "detectors_for", lambda *_, **__: (bright_pixels(),))
+    monkeypatch.setattr(analysing, "image_model_for", lambda *_, **__: None)
     made = Analyst(app)
     yield made
     made.decoding.close()

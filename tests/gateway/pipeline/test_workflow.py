@@ -201,6 +201,7 @@ def test_a_dead_archive_holds_no_place_that_another_needs(
     from tests.faults.service import bright_pixels
 
     monkeypatch.setattr(analysing, "detectors_for", lambda *_, **__: (bright_pixels(),))
+    monkeypatch.setattr(analysing, "image_model_for", lambda *_, **__: None)
     prepare(settings)
     with build(settings) as app, archive.running(), working(app, Analyst(app)) as work:
         arrive(app, make_study(tmp_path, edited=False).files)
@@ -218,6 +219,7 @@ def test_without_a_destination_the_evidence_is_made_and_kept(
     from tests.faults.service import bright_pixels
 
     monkeypatch.setattr(analysing, "detectors_for", lambda *_, **__: (bright_pixels(),))
+    monkeypatch.setattr(analysing, "image_model_for", lambda *_, **__: None)
     settings = configure(revisions={"quiet_period": 0, "hard_limit": 60})
     prepare(settings)
     with build(settings) as app:
