@@ -25,9 +25,7 @@ class Run:
 
     @classmethod
     def start(cls, network: nn.Module) -> "Run":
-        return cls(
-            0, {key: value.detach().clone() for key, value in network.state_dict().items()}, {"loss": [], "right": []}
-        )
+        return cls(0, {key: value.detach().clone() for key, value in network.state_dict().items()}, {})
 
     @torch.no_grad()
     def advance(self, network: nn.Module, figures: dict[str, float]) -> None:
@@ -36,10 +34,10 @@ class Run:
         for key, value in network.state_dict().items():
             self.average[key].lerp_(value, 1 - keep)
         for key, value in figures.items():
-            self.history[key].append(value)
+            self.history.setdefault(key, []).append(value)
 
     def recent(self, name: str) -> float:
-        return float(np.mean(self.history[name][-100:])) if self.history[name] else float("nan")
+        return float(np.mean(self.history[name][-100:])) if self.history.get(name) else float("nan")
 
 
 def save(path: Path, run: Run, network: nn.Module, optimiser: torch.optim.Optimizer, identity: str) -> None:
@@ -51,7 +49,7 @@ def save(path: Path, run: Run, network: nn.Module, optimiser: torch.optim.Optimi
             tensors[f"optimiser.{name}.{key}"] = value
     about = {"identity": identity, "step": str(run.step), "history": json.dumps(run.history)}
     partial = path.with_suffix(".partial")
-    save_file({key: value.detach().contiguous() for key, value in tensors.items()}, partial, metadata=about)
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial, metadata=about)
     partial.replace(path)
 
 
@@ -68,9 +66,13 @@ def resume(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, ide
     if about["identity"] != identity:
         raise CheckpointMismatch(f"{path} belongs to another configuration; choose another output folder or remove it")
     network.load_state_dict(_under("network.", tensors))
+    device = next(network.parameters()).device
     for name, parameter in network.named_parameters():
-        optimiser.state[parameter] = _under(f"optimiser.{name}.", tensors)
-    return Run(int(about["step"]), _under("average.", tensors), json.loads(about["history"]))
+        # The count of steps stays on the CPU, where the optimiser keeps its own.
+        moments = _under(f"optimiser.{name}.", tensors).items()
+        optimiser.state[parameter] = {key: value if key == "step" else value.to(device) for key, value in moments}
+    average = {key: value.to(device) for key, value in _under("average.", tensors).items()}
+    return Run(int(about["step"]), average, json.loads(about["history"]))
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

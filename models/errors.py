@@ -31,3 +31,19 @@ class NoPlaceToEdit(ModelsError):
 
 class CheckpointMismatch(ModelsError):
     """A checkpoint belongs to another training configuration."""
+
+
+class UnknownInpainter(ModelsError):
+    """No inpainter of this name."""
+
+
+class MissingInpainter(ModelsError):
+    """An edit family needs the weights of an inpainter that was not trained here."""
+
+
+class UnusableStudy(ModelsError):
+    """A folder of DICOM files that cannot be tampered with: no image, several studies, colour."""
+
+
+class NoSuchDevice(ModelsError):
+    """Training was asked for on a GPU, and there is none."""

@@ -123,10 +123,15 @@ def train(
     data: DataOption,
     runs: RunsOption = Path("runs"),
     steps: Annotated[
-        str, typer.Option("--stages", help="steps:crop:pairs, comma-separated.")
-    ] = "4500:128:16,700:256:6",
+        str, typer.Option("--stages", help="steps:crop:pairs, comma-separated; unset: those of the kind of model.")
+    ] = "",
     seed: Annotated[int, typer.Option("--seed", help="Seed of weights and samples.")] = 1,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = os.cpu_count() or 1,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    start: Annotated[
+        Path | None,
+        typer.Option("--start", help="Weights that stay as they are; only layers that they lack are trained."),
+    ] = None,
     publish: Annotated[
         Path | None,
         typer.Option(
@@ -135,25 +140,28 @@ def train(
     ] = None,
     version: Annotated[str, typer.Option("--version", help="Version in the card of what is published.")] = "0",
 ) -> None:
-    """Train the edit network on genuine images and their edited twins; a run that was stopped goes on."""
-    from models.release import release
-    from models.training import TrainingConfig
-    from models.training import train as run_training
+    """Train an edit network on genuine images and their edited twins; a run that was stopped goes on.
 
-    try:
-        stages = [tuple(int(number) for number in stage.split(":")) for stage in steps.split(",")]
-        whole, crop, pairs = zip(*stages, strict=True)
-    except ValueError:
-        fail(f"--stages {steps}: give steps:crop:pairs for each stage, such as 4500:128:16,700:256:6")
-    config = TrainingConfig(
-        data=data,
-        output=runs / name,
-        stages=tuple(zip(whole, crop, pairs, strict=True)),
-        seed=seed,
-        threads=threads,
-    )
+    The name says which: edit-unet, edit-unet-density (with a map of how densely a region was edited) or edit-maskrcnn
+    (real, added and removed tumours as instances), each alone or with a suffix.
+    """
+    from dataclasses import replace
+
+    from models.recipes import recipe_of
+    from models.release import release
+
+    recipe = recipe_of(name)
+    config = recipe.configuration(data, runs / name)
+    config = replace(config, seed=seed, threads=threads, device=device, start=start)
+    if steps:
+        try:
+            stages = [tuple(int(number) for number in stage.split(":")) for stage in steps.split(",")]
+            whole, crop, pairs = zip(*stages, strict=True)
+        except ValueError:
+            fail(f"--stages {steps}: give steps:crop:pairs for each stage, such as 4500:128:16,700:256:6")
+        config = replace(config, stages=tuple(zip(whole, crop, pairs, strict=True)))
     with plain_faults():
-        folder = run_training(config)
+        folder = recipe.train(config)
         answers.print(f"averaged weights and curves are in {folder}", highlight=False, soft_wrap=True)
         if publish is not None:
             card, _ = release(config, name, version, folder=publish)
