@@ -48,6 +48,55 @@ def painted_onto(slab: FloatArray, mask: Mask, material: Material, rng: np.rando
     return np.where(mask, slab + lesion, slab).astype(np.float32)
 
 
+def ring(slab: FloatArray, mask: Mask, material: Material, rng: np.random.Generator) -> FloatArray:
+    """A ring-enhancing lesion: a dark core, a bright wall of uneven thickness, faint oedema around it."""
+    outward = _outward(mask) + 0.06 * slow_field(slab.shape, 8, rng)
+    wall, thickness = float(rng.uniform(0.4, 0.6)), float(rng.uniform(0.08, 0.16))
+    shine = np.exp(-0.5 * ((outward - wall) / (thickness * (1 + 0.3 * slow_field(slab.shape, 5, rng)))) ** 2)
+    core = np.clip((wall - outward) / 0.15, 0.0, 1.0)
+    oedema = np.clip((outward - wall) / 0.1, 0.0, 1.0) * np.clip((1.0 - outward) / 0.3, 0.0, 1.0)
+    level = material.scale * float(rng.uniform(0.3, 0.65))
+    change = level * (shine - float(rng.uniform(0.3, 0.7)) * core + float(rng.uniform(0.0, 0.3)) * oedema)
+    calm = np.clip((1.0 - outward) / 0.25, 0.0, 1.0)
+    return _painted(slab, mask, np.asarray(calm, np.float32), np.asarray(change, np.float32), material, rng)
+
+
+def spiculated(slab: FloatArray, mask: Mask, material: Material, rng: np.random.Generator) -> FloatArray:
+    """A lesion with spikes: a bright core that runs out into the tissue in strands."""
+    outward = _outward(mask)
+    _, rows, columns = np.nonzero(mask)
+    y, x = np.mgrid[: slab.shape[1], : slab.shape[2]].astype(np.float32)
+    y, x = y - rows.mean(), x - columns.mean()
+    angle, radius = np.arctan2(y, x), np.hypot(y, x)
+    profile = np.clip((float(rng.uniform(0.3, 0.45)) - outward) / 0.2, 0.0, 1.0)
+    for direction in rng.uniform(-np.pi, np.pi, size=int(rng.integers(8, 20))):
+        away = np.abs(np.angle(np.exp(1j * (angle - direction)))).astype(np.float32)
+        strand = np.exp(-0.5 * (radius * np.sin(np.minimum(away, np.pi / 2)) / float(rng.uniform(0.4, 0.9))) ** 2)
+        reach = float(rng.uniform(0.7, 1.1))
+        profile = np.maximum(profile, np.where(away < np.pi / 2, strand, 0.0) * np.clip((reach - outward) / 0.4, 0, 1))
+    level = material.scale * float(rng.uniform(0.3, 0.7))
+    change = level * profile * (1 + 0.2 * slow_field(slab.shape, 10, rng))
+    return _painted(slab, mask, np.asarray(profile, np.float32), change, material, rng)
+
+
+def _painted(
+    slab: FloatArray, mask: Mask, calm: FloatArray, change: FloatArray, material: Material, rng: np.random.Generator
+) -> FloatArray:
+    """`change` on anatomy that is smoothed where `calm` is 1, under texture of the scan's strength."""
+    spread = float(rng.uniform(0.8, 1.8))
+    anatomy = np.stack([cv2.GaussianBlur(plane, (0, 0), spread) for plane in slab])
+    grain = material.noise * float(rng.uniform(0.4, 1.2)) * smooth_noise(slab.shape, float(rng.uniform(0.4, 1.0)), rng)
+    soft = np.stack([cv2.GaussianBlur(plane, (0, 0), float(rng.uniform(0.5, 0.9))) for plane in change])
+    inside = slab * (1 - calm) + (anatomy + grain) * calm + soft
+    return np.where(mask, inside, slab).astype(np.float32)
+
+
+def _outward(mask: Mask) -> FloatArray:
+    """0 in the middle of a mask to 1 at its rim, each plane in proportion to the thickest."""
+    depth = np.stack([cv2.distanceTransform(plane.astype(np.uint8), cv2.DIST_L2, 3) for plane in mask])
+    return np.asarray(1.0 - depth / max(float(depth.max()), 1.0), dtype=np.float32)
+
+
 def _profile(mask: Mask, rng: np.random.Generator) -> FloatArray:
     """0 at the rim to 1 inside, sometimes with a bright ring and a dark, necrotic core."""
     depth = np.stack([cv2.distanceTransform(plane.astype(np.uint8), cv2.DIST_L2, 3) for plane in mask])

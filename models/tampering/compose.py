@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,25 @@ class Tampered:
     family: str
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an edit is wanted: its centre (slice, row, column) and its diameter in mm; None: drawn."""
+
+    centre: tuple[float, float, float] | None = None
+    size_mm: float | None = None
+
+
+def draw_region(work: FloatArray, kind: Family, material: Material, rng: np.random.Generator, place: Place) -> Mask:
+    """The mask of an edit of this kind. Raises NoPlaceToEdit."""
+    if kind.region is not None:
+        return kind.region(work, material, rng, centre=place.centre, size_mm=place.size_mm)
+    bright = kind.on_lesion or (kind.edit_type is EditType.REMOVED and rng.random() < 0.5)
+    prefer: Literal["bright", "any"] = "bright" if bright else "any"
+    if place == Place():
+        return regions.draw(work, material, rng, spacing=material.spacing, prefer=prefer)
+    return regions.around(work, material, rng, centre=place.centre, size_mm=place.size_mm, prefer=prefer)
+
+
 def compose(
     slab: FloatArray,
     mask: Mask,
@@ -34,13 +53,17 @@ def compose(
     touched_up: bool,
     limits: tuple[float, float],
 ) -> FloatArray:
-    """Edit `slab` (stored units) within `mask`; rounded to integers within `limits`, original pixels elsewhere."""
-    box = _box(mask)
+    """Edit `slab` (stored units) within `mask`; rounded to integers within `limits`, original pixels elsewhere.
+
+    A procedure of its own (`kind.region`) is given the whole slab and is not touched up a second time.
+    """
+    box = _box(mask) if kind.region is None else (slice(None), slice(None), slice(None))
     part, inside = slab[box], mask[box]
     edited = kind.edit(part, inside, material, rng)
-    if touched_up:
-        edited = touchup.touch_up(part, edited, inside, material, rng)
-    edited = touchup.feather(part, edited, inside, float(rng.uniform(0, 3)) if rng.random() < 0.5 else 0.0)
+    if kind.region is None:
+        if touched_up:
+            edited = touchup.touch_up(part, edited, inside, material, rng)
+        edited = touchup.feather(part, edited, inside, float(rng.uniform(0, 3)) if rng.random() < 0.5 else 0.0)
     rounded = np.clip(np.rint(np.nan_to_num(edited, nan=material.offset)), *limits)
     result = slab.copy()
     result[box] = np.where(inside, rounded, part)
@@ -56,18 +79,18 @@ def tamper_volume(
     region: Mask | None = None,
     donors: Sequence[Donor] = (),
     touched_up: bool | None = None,
+    place: Place | None = None,
 ) -> Tampered:
     """Edit a volume of stored integers (slices, rows, columns) once, over as many slices as the edit's size spans.
 
-    The region is drawn in tissue unless given. `touched_up` None: for every second edit. Raises UnknownFamily, and
-    NoPlaceToEdit when there is no tissue.
+    The region is given, drawn around `place`, or drawn in tissue. `touched_up` None: for every second edit. Raises
+    UnknownFamily, MissingInpainter, and NoPlaceToEdit when there is no tissue.
     """
     kind = family(family_name)
     work = volume.astype(np.float32)
-    material = Material.of(work, donors)
+    material = Material.of(work, donors, spacing)
     if region is None:
-        prefer = "bright" if kind.edit_type is EditType.REMOVED and rng.random() < 0.5 else "any"
-        region = regions.draw(work, material, rng, spacing=spacing, prefer="bright" if prefer == "bright" else "any")
+        region = draw_region(work, kind, material, rng, place or Place())
     touched = bool(rng.random() < 0.5) if touched_up is None else touched_up
     edited = compose(
         work, region, kind, material, rng, touched_up=touched, limits=(float(volume.min()), float(volume.max()))

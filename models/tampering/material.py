@@ -23,18 +23,21 @@ class Donor:
 
 @dataclass(frozen=True)
 class Material:
-    """What a family may know of the scan: `offset`, `scale` and `noise` of its stored values, and donors."""
+    """What a family may know of the scan: `offset`, `scale` and `noise` of its stored values, donors, spacing in mm."""
 
     offset: float
     scale: float
     noise: float
     donors: Sequence[Donor] = field(default=())
+    spacing: tuple[float, float, float] | None = None
 
     @classmethod
-    def of(cls, volume: FloatArray, donors: Sequence[Donor] = ()) -> "Material":
+    def of(
+        cls, volume: FloatArray, donors: Sequence[Donor] = (), spacing: tuple[float, float, float] | None = None
+    ) -> "Material":
         offset, scale = inputs.intensity_range(volume)
         noise = inputs.noise_level(volume[len(volume) // 2], offset, scale)
-        return cls(offset=offset, scale=scale, noise=max(noise, 1e-3 * scale), donors=donors)
+        return cls(offset=offset, scale=scale, noise=max(noise, 1e-3 * scale), donors=donors, spacing=spacing)
 
 
 def smooth_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> FloatArray:

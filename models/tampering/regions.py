@@ -73,3 +73,34 @@ def draw(
         if mask[plane].sum() >= 30 and tissue[mask].mean() >= 0.8:
             return mask
     raise NoPlaceToEdit("no tissue large enough for an edit; choose a study that shows the head")
+
+
+def around(
+    volume: FloatArray,
+    material: Material,
+    rng: np.random.Generator,
+    *,
+    centre: tuple[float, float, float] | None,
+    size_mm: float | None,
+    prefer: Literal["any", "bright"] = "any",
+) -> Mask:
+    """A region around `centre` (slice, row, column), `size_mm` across; either is drawn where it is None.
+
+    Without a spacing a pixel counts as 1 mm and a slice as 5. Raises NoPlaceToEdit when there is no tissue there.
+    """
+    spacing = material.spacing or (5.0, 1.0, 1.0)
+    if centre is None:
+        drawn = draw(volume, material, rng, spacing=material.spacing, prefer=prefer)
+        slices, rows, columns = np.nonzero(drawn)
+        centre = float(slices.mean()), float(rows.mean()), float(columns.mean())
+    if size_mm is None:
+        size_mm = float(np.exp(rng.uniform(np.log(9.0), np.log(30.0))))
+    radii = [max(least, size_mm / 2 / step) for least, step in zip((0.7, 2.0, 2.0), spacing, strict=True)]
+    mask = ellipsoid(volume.shape, centre, (radii[0], radii[1] * rng.uniform(0.8, 1.0), radii[2]), rng)
+    blurred = np.stack([cv2.blur(plane, (5, 5)) for plane in volume[mask.any(axis=(1, 2))]])
+    tissue = blurred > material.offset + 0.18 * material.scale
+    inside = mask[mask.any(axis=(1, 2))]
+    if not inside.any() or tissue[inside].mean() < 0.5:
+        where = ", ".join(f"{value:.0f}" for value in (centre[1], centre[2], centre[0]))
+        raise NoPlaceToEdit(f"less than half of the region around row, column, slice {where} is tissue; name another")
+    return mask

@@ -91,11 +91,42 @@ def truncated_dct(slab: FloatArray, mask: Mask, material: Material, rng: np.rand
     return result
 
 
+def gained(slab: FloatArray, mask: Mask, material: Material, rng: np.random.Generator) -> FloatArray:
+    """The patch itself, brighter or darker: its noise stays, at another strength."""
+    gain = float(rng.uniform(1.08, 1.3))
+    gain = gain if rng.random() < 0.5 else 1.0 / gain
+    return ((slab - material.offset) * np.float32(gain) + material.offset).astype(np.float32)
+
+
+def medianed(slab: FloatArray, mask: Mask, material: Material, rng: np.random.Generator) -> FloatArray:
+    """The patch itself after a median of 3×3 or 5×5 pixels, or of three slices."""
+    kind = int(rng.integers(3 if len(slab) > 2 else 2))
+    if kind == 2:
+        beside = np.concatenate([slab[:1], slab, slab[-1:]])
+        return np.asarray(np.median(np.stack([beside[:-2], beside[1:-1], beside[2:]]), axis=0), dtype=np.float32)
+    return np.stack([cv2.medianBlur(plane, (3, 5)[kind]) for plane in slab])
+
+
 def elastic(slab: FloatArray, mask: Mask, material: Material, rng: np.random.Generator) -> FloatArray:
     """Growth or shrinkage of what is there: an elastic warp that is still at the rim."""
+    strength = float(rng.uniform(0.25, 0.6)) * (1.0 if rng.random() < 0.5 else -1.0)
+    return _warped(slab, mask, strength, rng)
+
+
+def growth(slab: FloatArray, mask: Mask, material: Material, rng: np.random.Generator) -> FloatArray:
+    """A real lesion that grew: the bright tissue in the region spreads towards its rim."""
+    return _warped(slab, mask, float(rng.uniform(0.3, 0.65)), rng)
+
+
+def shrinkage(slab: FloatArray, mask: Mask, material: Material, rng: np.random.Generator) -> FloatArray:
+    """A real lesion that shrank: what lies around it is drawn towards its middle."""
+    return _warped(slab, mask, -float(rng.uniform(0.4, 0.9)), rng)
+
+
+def _warped(slab: FloatArray, mask: Mask, strength: float, rng: np.random.Generator) -> FloatArray:
+    """Drawn away from the middle (`strength` > 0) or towards it, nothing at the rim."""
     depth = np.stack([cv2.distanceTransform(plane.astype(np.uint8), cv2.DIST_L2, 3) for plane in mask])
     reach = max(float(depth.max()), 1.0)
-    strength = float(rng.uniform(0.25, 0.6)) * (1.0 if rng.random() < 0.5 else -1.0)
     _, rows, columns = np.nonzero(mask)
     y, x = np.mgrid[: slab.shape[1], : slab.shape[2]].astype(np.float32)
     wobble = 0.3 * reach * slow_field((2, *slab.shape[1:]), 6, rng) * 0.3

@@ -1,5 +1,6 @@
 """A head from the phantom, and a model with random weights that is published into a temporary folder."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 
 from models import inputs, networks, registry
 from models.card import ModelCard
+from models.tampering.inpainters import networks as inpainters
+from models.tampering.inpainters import weights
+from models.tampering.inpainters.catalogue import INPAINTERS
 from models.tampering.phantom import make_phantom_study, phantom_volume
 
 
@@ -36,3 +40,15 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     registry.publish(networks.build("edit_unet", **arguments), card, folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def untrained_inpainters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Every inpainter with random weights: what a test needs to know of learned families holds for any weights."""
+    folder = tmp_path_factory.mktemp("inpainters")
+    torch.manual_seed(0)
+    for kind in INPAINTERS.values():
+        weights.save(kind, inpainters.build(kind.network, **kind.arguments).state_dict(), 0, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCANWARDEN_INPAINTERS", str(folder))
+        yield folder

@@ -68,7 +68,7 @@ def test_air_alone_offers_no_place_to_edit() -> None:
 
 def test_an_unknown_family_is_named_with_those_that_there_are() -> None:
     with pytest.raises(UnknownFamily, match="navier_stokes"):
-        family("diffusion")
+        family("fourier")
 
 
 def test_families_are_either_trained_or_held_out() -> None:
