@@ -12,7 +12,7 @@ from gateway.conformance.objects import SOP_CLASSES
 from gateway.dicom import contexts, move, retrieve
 from gateway.dicom.commitment import commitment_context
 from gateway.results import EvidenceKind
-from gateway.results.profiles import _SYNTAXES, PROFILES
+from gateway.results.profiles import SYNTAXES, PROFILES
 
 QUERY_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
@@ -55,7 +55,7 @@ def proposed() -> Iterator[Context]:
 
 def fetched() -> Sequence[str]:
     """Transfer syntaxes that C-GET proposes first for each SOP class, in their order."""
-    return [str(each) for each in retrieve._COMMON]
+    return [str(each) for each in retrieve.COMMON_SYNTAXES]
 
 
 def evidence(kind: EvidenceKind) -> tuple[str, list[str], list[str]]:
@@ -66,7 +66,7 @@ def evidence(kind: EvidenceKind) -> tuple[str, list[str], list[str]]:
         if kind in profile.objects
     }
     key = "picture_syntax" if kind is EvidenceKind.SC else "transfer_syntax"
-    may = {str(_SYNTAXES[name]) for name in _choices(OwnProfile.model_fields[key].annotation)}
+    may = {str(SYNTAXES[name]) for name in _choices(OwnProfile.model_fields[key].annotation)}
     return SOP_CLASSES[kind], sorted(used), sorted(may)
 
 

@@ -150,8 +150,8 @@ def _queries() -> str:
     return table(
         ("Request", "Level", "One value", "Asked back"),
         (
-            ("C-FIND", "STUDY", "one of Study Instance UID, Accession Number, Patient ID", _keywords(query._STUDY)),
-            ("C-FIND", "SERIES", "Study Instance UID", _keywords(query._SERIES)),
+            ("C-FIND", "STUDY", "one of Study Instance UID, Accession Number, Patient ID", _keywords(query.STUDY_KEYS)),
+            ("C-FIND", "SERIES", "Study Instance UID", _keywords(query.SERIES_KEYS)),
             (
                 "C-FIND",
                 "IMAGE",

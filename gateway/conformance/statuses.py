@@ -63,9 +63,9 @@ def store_rows() -> Iterator[tuple[str, str, str]]:
 def retrieved_rows() -> Iterator[tuple[str, str]]:
     """What we answer to a C-STORE that a C-GET or C-MOVE of ours caused."""
     yield hexadecimal(STATUS_SUCCESS), "kept"
-    for status in sorted({retrieve._CANNOT_STORE, move._CANNOT_STORE}):
+    for status in sorted({retrieve.CANNOT_STORE, move.CANNOT_STORE}):
         yield hexadecimal(status), "it cannot be written, or its UID is none"
-    yield hexadecimal(move._NOT_OURS), "C-MOVE: not caused by our request (PS3.7 9.1.1.1)"
+    yield hexadecimal(move.NOT_OURS), "C-MOVE: not caused by our request (PS3.7 9.1.1.1)"
 
 
 def rejection_rows() -> Iterator[tuple[str, str, int, str, str]]:

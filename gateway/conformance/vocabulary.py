@@ -27,6 +27,8 @@ def _found() -> Iterator[Code]:
         if isinstance(value, Code):
             yield value
     yield from codes.VERDICTS.values()
+    yield from codes.ORIGINS.values()
+    yield from codes.ORGANS.values()
     for style in codes.REGIONS.values():
         yield style.category
         yield style.kind

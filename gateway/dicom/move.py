@@ -29,7 +29,7 @@ from gateway.dicom.retrieve import (
 from gateway.dicom.scu import Unreachable, associated
 
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
-_NOT_OURS, _CANNOT_STORE = 0x0124, 0xA700
+NOT_OURS, CANNOT_STORE = 0x0124, 0xA700
 _MESSAGE_ID = 1
 
 
@@ -66,12 +66,12 @@ def move_study(
 
     def keep(event: evt.Event) -> int:
         if not _caused_by(event, caller, fetched):
-            return _NOT_OURS
+            return NOT_OURS
         pace()
         try:
             uid, path = write_instance(event, folder)
         except (OSError, ValueError, TypeError):
-            return _CANNOT_STORE
+            return CANNOT_STORE
         fetched.files[uid] = path
         return STATUS_SUCCESS
 

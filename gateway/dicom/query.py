@@ -21,7 +21,7 @@ from gateway.dicom.scu import associated
 from gateway.dicom.web import search_by_web
 
 MOST = 1000  # answers of one question that are looked at
-_STUDY = {
+STUDY_KEYS = {
     "StudyInstanceUID": "0020000D",
     "StudyDate": "00080020",
     "StudyTime": "00080030",
@@ -34,7 +34,7 @@ _STUDY = {
     "StudyDescription": "00081030",
     "NumberOfStudyRelatedInstances": "00201208",
 }
-_SERIES = {"SeriesInstanceUID": "0020000E", "Modality": "00080060", "BodyPartExamined": "00180015"}
+SERIES_KEYS = {"SeriesInstanceUID": "0020000E", "Modality": "00080060", "BodyPartExamined": "00180015"}
 
 
 class NotExact(ValueError):
@@ -79,14 +79,14 @@ class DimseQuestions:
 
     def studies(self, keys: Mapping[str, str]) -> list[StudyFound]:
         """As `Questions.studies`."""
-        answers = self._ask("STUDY", {**dict.fromkeys(_STUDY, ""), **exact(keys)})
-        found = [_study({name: _texts(each, name) for name in _STUDY}) for each in answers]
+        answers = self._ask("STUDY", {**dict.fromkeys(STUDY_KEYS, ""), **exact(keys)})
+        found = [_study({name: _texts(each, name) for name in STUDY_KEYS}) for each in answers]
         return _matching(found, keys)
 
     def with_series(self, found: StudyFound) -> StudyFound:
         """As `Questions.with_series`."""
-        answers = self._ask("SERIES", {**dict.fromkeys(_SERIES, ""), "StudyInstanceUID": found.study_uid})
-        return _with_series(found, [{name: _texts(each, name) for name in _SERIES} for each in answers])
+        answers = self._ask("SERIES", {**dict.fromkeys(SERIES_KEYS, ""), "StudyInstanceUID": found.study_uid})
+        return _with_series(found, [{name: _texts(each, name) for name in SERIES_KEYS} for each in answers])
 
     def _ask(self, level: str, keys: Mapping[str, str]) -> list[Dataset]:
         query = Dataset()
@@ -108,15 +108,15 @@ class WebQuestions:
 
     def studies(self, keys: Mapping[str, str]) -> list[StudyFound]:
         """As `Questions.studies`."""
-        wanted = ",".join(tag for tag in _STUDY.values())
+        wanted = ",".join(tag for tag in STUDY_KEYS.values())
         answers = self._ask("/studies", {**exact(keys), "includefield": wanted})
-        found = [_study({name: _json_texts(each, tag) for name, tag in _STUDY.items()}) for each in answers]
+        found = [_study({name: _json_texts(each, tag) for name, tag in STUDY_KEYS.items()}) for each in answers]
         return _matching(found, keys)
 
     def with_series(self, found: StudyFound) -> StudyFound:
         """As `Questions.with_series`."""
-        answers = self._ask(f"/studies/{found.study_uid}/series", {"includefield": ",".join(_SERIES.values())})
-        return _with_series(found, [{name: _json_texts(a, tag) for name, tag in _SERIES.items()} for a in answers])
+        answers = self._ask(f"/studies/{found.study_uid}/series", {"includefield": ",".join(SERIES_KEYS.values())})
+        return _with_series(found, [{name: _json_texts(a, tag) for name, tag in SERIES_KEYS.items()} for a in answers])
 
     def _ask(self, path: str, parameters: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
         tls, authorization = self._credentials()

@@ -35,10 +35,10 @@ from gateway.dicom.scu import ConnectionBroken, Refused, associated
 
 FIND, GET = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.3"
 _PENDING = frozenset({0xFF00, 0xFF01})
-_CANNOT_STORE = 0xA700
+CANNOT_STORE = 0xA700
 # Beside what the objects arrived in: what archives keep or turn them into, then every other syntax, as far as the
 # contexts of one association reach. One context each, so that the archive has no reason to convert.
-_COMMON = (
+COMMON_SYNTAXES = (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGLosslessSV1,
@@ -136,8 +136,8 @@ def get_study(
     classes = {each.sop_class_uid for each in fetched.listed.values()} | {sop_class for sop_class, _ in first}
     if "" in classes and not first:
         classes |= set(_USUAL)
-    rest = sorted(TRANSFER_SYNTAXES - {str(syntax) for syntax in _COMMON})
-    syntaxes = [*(str(syntax) for syntax in _COMMON), *rest]
+    rest = sorted(TRANSFER_SYNTAXES - {str(syntax) for syntax in COMMON_SYNTAXES})
+    syntaxes = [*(str(syntax) for syntax in COMMON_SYNTAXES), *rest]
     pairs = [*first, *((each, syntax) for syntax in syntaxes for each in sorted(classes) if each)]
     contexts = [build_context(each, syntax) for each, syntax in dict.fromkeys(pairs)][: MAX_CONTEXTS - 1]
     if not fetched.listed or not contexts:
@@ -148,7 +148,7 @@ def get_study(
         try:
             uid, path = write_instance(event, folder)
         except (OSError, ValueError, TypeError):
-            return _CANNOT_STORE
+            return CANNOT_STORE
         fetched.files[uid] = path
         return STATUS_SUCCESS
 

@@ -43,7 +43,7 @@ _DESCRIPTIONS: Mapping[EvidenceKind, str] = MappingProxyType(
         EvidenceKind.KOS: "key image list",
     }
 )
-_SYNTAXES: Mapping[str, UID] = MappingProxyType(
+SYNTAXES: Mapping[str, UID] = MappingProxyType(
     {
         "explicit": ExplicitVRLittleEndian,
         "implicit": ImplicitVRLittleEndian,
@@ -132,7 +132,7 @@ def _extended(own: OwnProfile) -> Profile:
         said["objects"] = tuple(EvidenceKind(name) for name in own.objects)
     for key in ("transfer_syntax", "picture_syntax"):
         if key in said:
-            said[key] = _SYNTAXES[said[key]]
+            said[key] = SYNTAXES[said[key]]
     if own.only_from is not None:
         said["only_from"] = Verdict(own.only_from)
     return replace(profile_named(own.extends), name=own.name, **said)

@@ -92,18 +92,8 @@ class Gateway:
 Start = Callable[..., Gateway]
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file without a row, to be copied: migrations are not what these tests are about."""
-    path = tmp_path_factory.mktemp("template") / "scanwarden.sqlite"
-    database = Database(f"sqlite:///{path}")
-    database.migrate()
-    database.close()
-    return path
-
-
 @pytest.fixture
-def start(tmp_path: Path, empty_database: Path) -> Iterator[Start]:
+def start(tmp_path: Path, migrated: Path) -> Iterator[Start]:
     """Opens gateways, `start(max_associations=2)` with settings of the section `dicom`; all are drained at the end."""
     running: list[Gateway] = []
 
@@ -121,7 +111,7 @@ def start(tmp_path: Path, empty_database: Path) -> Iterator[Start]:
             }
         )
         store = open_store(settings)
-        shutil.copy(empty_database, store.root)
+        shutil.copy(migrated, store.root)
         database = open_database(settings)
         gateway = Gateway(Receiver(settings, database, store), settings, database, store)
         gateway.receiver.start()

@@ -21,7 +21,7 @@ from gateway.notices.hl7 import oru
 from gateway.notices.message import Message, Patient
 from gateway.notices.notifier import notifiers
 from gateway.pipeline.retry import retry_failed
-from storage import AuditEvent, AuditEventType, Database, Ledger
+from storage import AuditEvent, AuditEventType, Ledger
 from storage.tables import LedgerRow, Notice, NoticeState
 from tests.faults.harness import free_port
 from tests.faults.modality import make_study
@@ -82,15 +82,6 @@ class World:
 
 
 Make = Callable[..., World]
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with every table, to be copied."""
-    path = tmp_path_factory.mktemp("template") / "scanwarden.sqlite"
-    with Database(f"sqlite:///{path}") as database:
-        database.migrate()
-    return path
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The pipeline's parts in this process, on SQLite and on a real PostgreSQL, with a detector that needs no weights."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ from gateway.pipeline.analysing import Analyst
 from gateway.pipeline.dispatch import DeliverySweep
 from gateway.pipeline.workflow import register_deliveries, register_revisions
 from storage import InstanceFacts, InstanceKind, Priority, record_instance
+from tests.faults.harness import Archive
 from tests.faults.service import bright_pixels
+from tests.gateway.pipeline.world import Make, World
 from tests.peers_postgres import PostgresqlServer, postgresql_programs, postgresql_server
 
 
@@ -78,6 +81,7 @@ def app(settings: Settings) -> Iterator[App]:
 @pytest.fixture
 def analyst(app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Analyst]:
     monkeypatch.setattr(analysing, "detectors_for", lambda *_, **__: (bright_pixels(),))
+    monkeypatch.setattr(analysing, "image_model_for", lambda *_, **__: None)
     made = Analyst(app)
     yield made
     made.decoding.close()
@@ -131,3 +135,32 @@ def arrive(app: App, files: Sequence[Path], **other: Any) -> None:
         with app.database.transaction() as session:
             outcome = record_instance(session, stored, InstanceFacts(**{**values, **other}))
         outcome.settle(app.store)
+
+
+@pytest.fixture
+def world(tmp_path: Path, migrated: Path) -> Iterator[Make]:
+    opened: list[App] = []
+    (tmp_path / "var").mkdir()
+    shutil.copy(migrated, tmp_path / "var")
+
+    def make(*ports: int, **values: Any) -> World:
+        destinations = [
+            {"name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout": 5, **values}
+            for name, port in zip(("pacs", "other", "third"), ports, strict=False)
+        ]
+        settings = Settings(
+            store={"root": tmp_path / "var", "high_watermark": 1, "low_watermark": 1, "reserve_bytes": 0},
+            destinations=destinations,
+        )
+        app = build(settings)
+        opened.append(app)
+        return World(app)
+
+    yield make
+    for app in opened:
+        app.close()
+
+
+@pytest.fixture
+def archive() -> Archive:
+    return Archive()

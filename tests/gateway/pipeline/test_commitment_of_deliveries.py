@@ -12,10 +12,8 @@ from gateway.dicom.receiver import Receiver
 from storage.tables import RevisionState
 from tests.faults.harness import free_port, wait_for
 from tests.gateway.dicom.test_commitment_scu import Pacs
-from tests.gateway.pipeline.test_delivery import Make, migrated, world
+from tests.gateway.pipeline.world import Make
 from tests.peers import running_orthanc
-
-__all__ = ["migrated", "world"]  # fixtures
 
 
 class Archive(Pacs):

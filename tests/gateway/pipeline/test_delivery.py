@@ -1,132 +1,20 @@
 """Deliveries to peers that refuse, stall, break off, warn, lose their disk, or come back: everything arrives once."""
 
-import shutil
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pynetdicom import AE, AllStoragePresentationContexts, evt
-from sqlalchemy import select
+from pynetdicom import AE, evt
 
 from config import Settings
-from gateway.app import App, build, prepare
-from gateway.pipeline.delivery import Courier
-from gateway.pipeline.dispatch import DeliverySweep
-from gateway.pipeline.queues import WorkQueues
-from storage import Database
+from gateway.app import build
 from storage.circuits import LOST_AFTER
-from storage.deliveries import Turn
-from storage.tables import Circuit, CircuitState, Delivery, DeliveryState, LedgerRow, Revision, RevisionState
-from tests.faults.harness import Archive, free_port, wait_for
-from tests.gateway.dicom.test_stow import WebArchive
-from tests.planted import Planted, plant
-
-
-@dataclass
-class World:
-    """A gateway whose clock the test winds, and whose queue is a list: what is due is attempted in order."""
-
-    app: App
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
-    asked: list[Turn] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.courier = Courier(self.app, clock=lambda: self.now)
-        self.courier._notary._wait = 0.5
-        world = self
-
-        class Queue:
-            def enqueue_delivery(self, turn: Turn) -> None:
-                world.asked.append(turn)
-
-        queue: Any = Queue()
-        self.sweep = DeliverySweep(self.app, queue, clock=lambda: self.now)
-
-    def plan(self, **arguments: Any) -> Planted:
-        planted = plant(self.app, **arguments)
-        self.courier.plan(planted.revision_id)
-        return planted
-
-    def turn(self) -> int:
-        """One look for what is due, and the attempts that it asks for; how many there were."""
-        self.asked.clear()
-        self.sweep()
-        for turn in list(self.asked):
-            self.courier.attempt(turn.revision_id, turn.destination)
-        return len(self.asked)
-
-    def wind(self, seconds: float, step: float = 60) -> int:
-        """Let time pass; how many attempts that brought."""
-        attempts, end = 0, self.now + timedelta(seconds=seconds)
-        while self.now < end:
-            self.now += timedelta(seconds=step)
-            attempts += self.turn()
-        return attempts
-
-    def deliveries(self, destination: str = "pacs") -> list[Delivery]:
-        with self.app.database.reading() as session:
-            query = select(Delivery).where(Delivery.destination == destination).order_by(Delivery.id)
-            return list(session.scalars(query))
-
-    def states(self, destination: str = "pacs") -> list[str]:
-        return [each.state.value for each in self.deliveries(destination)]
-
-    def circuit(self, destination: str = "pacs") -> Circuit | None:
-        with self.app.database.reading() as session:
-            return session.get(Circuit, destination)
-
-    def revisions(self) -> set[RevisionState]:
-        with self.app.database.reading() as session:
-            return set(session.scalars(select(Revision.state)))
-
-    def events(self) -> list[str]:
-        with self.app.database.reading() as session:
-            return list(session.scalars(select(LedgerRow.event).order_by(LedgerRow.seq)))
-
-
-Make = Callable[..., World]
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with every table, to be copied: migrations are not what these tests are about."""
-    path = tmp_path_factory.mktemp("template") / "scanwarden.sqlite"
-    with Database(f"sqlite:///{path}") as database:
-        database.migrate()
-    return path
-
-
-@pytest.fixture
-def world(tmp_path: Path, migrated: Path) -> Iterator[Make]:
-    opened: list[App] = []
-    (tmp_path / "var").mkdir()
-    shutil.copy(migrated, tmp_path / "var")
-
-    def make(*ports: int, **values: Any) -> World:
-        destinations = [
-            {"name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout": 5, **values}
-            for name, port in zip(("pacs", "other", "third"), ports, strict=False)
-        ]
-        settings = Settings(
-            store={"root": tmp_path / "var", "high_watermark": 1, "low_watermark": 1, "reserve_bytes": 0},
-            destinations=destinations,
-        )
-        app = build(settings)
-        opened.append(app)
-        return World(app)
-
-    yield make
-    for app in opened:
-        app.close()
-
-
-@pytest.fixture
-def archive() -> Archive:
-    return Archive()
+from storage.tables import CircuitState, DeliveryState, RevisionState
+from tests.faults.harness import Archive, free_port
+from tests.gateway.pipeline.world import Make, World, peer
+from tests.planted import plant
 
 
 def test_what_is_stored_is_delivered_once_and_the_report_comes_after_its_regions(world: Make, archive: Archive) -> None:
@@ -397,104 +285,3 @@ def test_a_verdict_below_what_the_profile_asks_for_is_kept_and_not_delivered(tmp
         # Who has the alarm must hear that the study's next revision is clear.
         gateway.plan(profile="alarms", verdict="CLEAR", kinds=("SR",), after=alarmed)
         assert gateway.states() == ["WAITING", "WAITING", "WAITING"]
-
-
-def test_a_turn_that_was_asked_for_twice_is_one_workflow(world: Make, archive: Archive) -> None:
-    from gateway.pipeline import queues
-
-    gateway = world(archive.port)
-    queues.prepare(gateway.app.settings)
-    gateway.plan(kinds=("SR",))
-    with WorkQueues(gateway.app.settings) as work:
-        gateway.sweep()
-        for _ in range(2):
-            work.enqueue_delivery(gateway.asked[0])
-        assert work.count(queues.DELIVER_QUEUE).waiting == 1
-
-
-@pytest.mark.parametrize(("transport", "profile"), [("stow", "orthanc"), (None, "web")])
-def test_an_archive_over_the_web_gets_regions_and_report_and_is_waited_for_when_it_is_busy(
-    tmp_path: Path, migrated: Path, transport: str | None, profile: str
-) -> None:
-    archive = WebArchive()
-    (tmp_path / "var").mkdir()
-    shutil.copy(migrated, tmp_path / "var")
-    settings = Settings(
-        store={"root": tmp_path / "var", "high_watermark": 1, "low_watermark": 1, "reserve_bytes": 0},
-        profiles=[{"name": "web", "extends": "orthanc", "transport": "stow"}],
-        destinations=[{"name": "pacs", "dicomweb": archive.url, "transport": transport, "profile": profile}],
-    )
-    try:
-        with build(settings) as app:
-            gateway = World(app)
-            planted = gateway.plan(profile=profile)
-            archive.answer = lambda: (503, None)
-            gateway.turn()
-            assert gateway.states() == ["WAITING", "WAITING"]
-            archive.answer = lambda: (200, None)
-            gateway.wind(60)
-            assert gateway.states() == ["DELIVERED", "DELIVERED"]
-            bodies = [body for _, _, body in archive.requests]
-            sent = [kind for body in bodies for kind, uid in planted.objects.items() if uid.encode() in body]
-            assert sent == ["SEG", "SEG", "SR"]
-    finally:
-        archive.close()
-
-
-def test_a_destination_that_takes_its_time_takes_no_place_of_another(tmp_path: Path, archive: Archive) -> None:
-    """With the real queue, and one place for each destination."""
-    from config.settings import Role
-    from gateway.pipeline import queues
-    from gateway.pipeline.workflow import register_deliveries
-
-    stop = threading.Event()
-    asked: list[str] = []
-
-    def stall(event: evt.Event) -> int:
-        asked.append(str(event.request.AffectedSOPInstanceUID))  # type: ignore[union-attr]
-        stop.wait(60)
-        return 0
-
-    with peer(stall) as port, archive.running():
-        settings = Settings(
-            store={"root": tmp_path / "var", "high_watermark": 1, "low_watermark": 1, "reserve_bytes": 0},
-            queues={"deliveries": 1, "polling_interval": 0.05},
-            destinations=[
-                {"name": "slow", "ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout": 60},
-                {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": archive.port},
-            ],
-        )
-        prepare(settings)
-        with build(settings) as app:
-            courier = Courier(app)
-            for _ in range(4):
-                courier.plan(plant(app, kinds=("SR",)).revision_id)
-            worker = queues.Worker(settings, queues.executor_id(Role.DELIVER), [queues.DELIVER_QUEUE])
-            register_deliveries(worker, app)
-            worker.start()
-            try:
-                with WorkQueues(settings) as work:
-                    DeliverySweep(app, work)()
-                    wait_for(lambda: len(archive.order) == 4, 60, "the other one gets everything")
-                    assert len(asked) == 1
-                    stop.set()
-                    wait_for(lambda: len(asked) == 4, 60, "the slow one, too")
-                    wait_for(lambda: work.count(queues.DELIVER_QUEUE).running == 0, 60, "all is written down")
-            finally:
-                stop.set()
-                worker.stop(5)
-
-
-class peer:  # noqa: N801 - reads as a function
-    """A C-STORE SCP that answers as `store` says; its port."""
-
-    def __init__(self, store: Callable[[evt.Event], int]) -> None:
-        entity: Any = AE(ae_title="PACS")
-        entity.supported_contexts = AllStoragePresentationContexts
-        self._server: Any = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
-
-    def __enter__(self) -> int:
-        return int(self._server.server_address[1])
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()

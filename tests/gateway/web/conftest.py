@@ -125,16 +125,6 @@ def multipart(*parts: bytes, boundary: str = "XX") -> bytes:
 Start = Callable[..., Web]
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file without a row, to be copied."""
-    path = tmp_path_factory.mktemp("template") / "scanwarden.sqlite"
-    database = Database(f"sqlite:///{path}")
-    database.migrate()
-    database.close()
-    return path
-
-
 @pytest.fixture
 def start(tmp_path: Path, migrated: Path) -> Iterator[Start]:
     """Opens web applications: `start(stow=True)` with settings of `web`, other sections by name as `store={…}`."""
