@@ -31,7 +31,7 @@ class Critic(nn.Module):
         scores = self.local(features).float().flatten(1) + told
         if self.whole is not None:
             scores = torch.cat([scores, self.whole(pooled).float() + told], dim=1)
-        return scores
+        return torch.as_tensor(scores)
 
 
 def hinge_of_critic(genuine: Tensor, made: Tensor) -> Tensor:

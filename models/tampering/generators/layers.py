@@ -28,7 +28,7 @@ class Modulation(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.affine(condition)[:, :, None, None].chunk(2, dim=1)
-        return self.norm(features) * (1 + scale) + shift
+        return torch.as_tensor(self.norm(features) * (1 + scale) + shift)
 
 
 class Residual(nn.Module):
@@ -46,7 +46,7 @@ class Residual(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         inner = self.first(functional.silu(self.modulation(features, condition)))
-        return features + self.second(functional.silu(self.again(inner, condition)))
+        return features + torch.as_tensor(self.second(functional.silu(self.again(inner, condition))))
 
 
 class Enlarge(nn.Module):

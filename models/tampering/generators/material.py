@@ -143,7 +143,8 @@ def grey(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return np.asarray(pixels)
     low, high = float(pixels.min()), float(pixels.max())
-    return np.rint((pixels.astype(np.float32) - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)
+    levels = (pixels.astype(np.float32) - low) * (255 / max(high - low, 1e-6))
+    return np.asarray(np.rint(levels), dtype=np.uint8)
 
 
 def squared(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -161,3 +162,10 @@ def stored(images: Tensor) -> NDArray[np.uint8]:
     """(n, 1, rows, columns) from -1 to 1 as (n, rows, columns) of 8 bit."""
     levels = images.detach().float().squeeze(1).add(1).mul(127.5).round().clamp(0, 255)
     return np.asarray(levels.numpy(), dtype=np.uint8)
+
+
+def specified(made: NDArray[Any], genuine: NDArray[Any]) -> NDArray[Any]:
+    """The values of `genuine` in the order of brightness of `made`; equal values are put in order by place."""
+    answer = np.empty_like(genuine).ravel()
+    answer[np.argsort(made.ravel(), kind="stable")] = np.sort(genuine.ravel())
+    return answer.reshape(genuine.shape)

@@ -2,7 +2,8 @@
 
 Each is made from genuine images of one split, names the patient of the first of them, and stays in that split. Where
 two instances of a kind were trained, the second makes those of the test split, so that a classifier is never tested on
-the instance that it learned from.
+the instance that it learned from. Every image gets the distribution of grey values of its original, so that no
+histogram and no level of the background tells the made from the genuine.
 """
 
 import csv
@@ -22,7 +23,7 @@ from models.images.synthetic import FIELDS, INDEX
 from models.splits import Split
 from models.tampering.generators.base import Generator
 from models.tampering.generators.kinds import KINDS, kind_of
-from models.tampering.generators.material import SOURCES, Example, grey, scaled, squared, stored
+from models.tampering.generators.material import SOURCES, Example, grey, scaled, specified, squared
 from models.tampering.generators.native import Translation
 from models.tampering.generators.training import load
 
@@ -113,13 +114,14 @@ def _made(
         for start in range(0, len(chosen), _AT_ONCE):
             few = chosen[start : start + _AT_ONCE]
             pixels = np.stack([squared(grey(example.image.pixels), network.size) for example in few])
-            yield from zip(remade(network, organ, pixels), [example.image.patient for example in few], strict=True)
+            for made, original, example in zip(remade(network, organ, pixels), pixels, few, strict=True):
+                yield specified(made, original), example.image.patient
         return
     for index, example in enumerate(chosen):
         image = grey(example.image.pixels)
         if max(image.shape) > _LARGE and index % 2:
             image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
-        yield remade(network, organ, image[np.newaxis])[0], example.image.patient
+        yield specified(remade(network, organ, image[np.newaxis])[0], image), example.image.patient
 
 
 def originals(
@@ -133,10 +135,11 @@ def originals(
     return [allowed[index] for index in sorted(order)]
 
 
-def remade(network: Generator, organ: int, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(n, rows, columns) of one organ, made anew."""
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        return stored(network.make(torch.full((len(images),), organ), scaled(images)))
+def remade(network: Generator, organ: int, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n, rows, columns) of one organ made anew, in single precision: half of it would leave a trace of its own."""
+    with torch.no_grad():
+        made = network.make(torch.full((len(images),), organ), scaled(images))
+    return np.asarray(made.squeeze(1).numpy(), dtype=np.float32)
 
 
 def _enter(index: Path, kind: str, rows: Sequence[dict[str, str]]) -> None:

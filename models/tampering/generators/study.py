@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.errors import UnusableVolume
 from models.images.organs import KNOWN, Organ
 from models.tampering.generators.base import Generator
-from models.tampering.generators.material import grey, squared
+from models.tampering.generators.material import grey, specified, squared
 from models.tampering.generators.sampling import remade
 from models.tampering.phantom import make_phantom_study
 from models.tampering.study import largest_series, rename, replace_pixels
@@ -94,18 +94,11 @@ def generated(network: Generator, genuine: Sequence[NDArray[Any]], organ: Organ,
     return [specified(_filling(image, original.shape), original) for image, original in zip(made, genuine, strict=True)]
 
 
-def _filling(made: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _filling(made: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """A square in the middle of a matrix, at the size of its shorter side; other sizes as they are."""
     if made.shape == shape:
-        return made.astype(np.float32)
+        return made
     side = min(shape)
-    square = cv2.resize(made.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+    square = cv2.resize(made, (side, side), interpolation=cv2.INTER_CUBIC)
     y, x = ((length - side) // 2 for length in shape)
     return np.pad(square, ((y, shape[0] - side - y), (x, shape[1] - side - x)), mode="edge")
-
-
-def specified(made: NDArray[Any], genuine: NDArray[Any]) -> NDArray[Any]:
-    """The values of `genuine` in the order of brightness of `made`; equal values are put in order by place."""
-    answer = np.empty_like(genuine).ravel()
-    answer[np.argsort(made.ravel(), kind="stable")] = np.sort(genuine.ravel())
-    return answer.reshape(genuine.shape)

@@ -56,6 +56,15 @@ def test_reconstructions_keep_the_size_of_their_original(
     assert sizes == {"kidney": (48, 48), "chest": (41, 54)}
 
 
+def test_no_histogram_tells_the_made_from_the_genuine(trained: Path, tmp_path: Path, examples: list[Example]) -> None:
+    sample("vq", trained, tmp_path, examples, images=COUNTS)
+    originals = {(example.image.source, example.image.patient): example.image.pixels for example in examples}
+    for image in load_synthetic(tmp_path):
+        original = originals[image.source, image.patient]
+        np.testing.assert_array_equal(np.sort(image.pixels, axis=None), np.sort(original, axis=None))
+        assert (image.pixels != original).any()
+
+
 def test_images_of_the_test_split_come_from_the_other_instance(
     trained: Path, tmp_path: Path, examples: list[Example]
 ) -> None:

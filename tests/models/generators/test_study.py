@@ -10,7 +10,8 @@ import torch
 from models.errors import UnusableVolume
 from models.tampering.generators.base import Generator
 from models.tampering.generators.kinds import kind_of
-from models.tampering.generators.study import specified, synthesise_study
+from models.tampering.generators.material import specified
+from models.tampering.generators.study import synthesise_study
 from models.tampering.phantom import make_phantom_study
 from tests.models.generators.tiny import TINY
 
