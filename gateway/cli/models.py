@@ -174,11 +174,24 @@ def evaluate(
     runs: RunsOption = Path("runs"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the edits; 7 repeats the card's figures.")] = 7,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File for the report as JSON.")] = None,
+    leave_one_out: Annotated[
+        bool,
+        typer.Option("--leave-one-out", help="Whole images: train networks without each kind of generator first."),
+    ] = False,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of each network left without.")] = 1500,
     as_json: JsonOption = False,
 ) -> None:
-    """Try every edit family on held-out patients and print the report, misses and false alarms included."""
+    """Try a model on held-out patients and print the report, misses and false alarms included.
+
+    An edit network: every edit family. A whole-image network: every kind of generator, and images of other sources.
+    """
+    from gateway.cli.evaluate_images import evaluate_images
     from models import evaluation, registry
 
+    if name in {card.name for card in registry.available_image_models()}:
+        with plain_faults():
+            evaluate_images(name, data, runs, seed, output, leave_one_out=leave_one_out, steps=steps, as_json=as_json)
+        return
     with plain_faults():
         figures = evaluation.evaluate(registry.load(name), data, runs / "cache", seed=seed, quiet=as_json)
     if output is not None:

@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.images import datasets, measures, strange, subjects, trials
+import numpy as np
+
+from models.images import audits, datasets, measures, strange, subjects, trials
+from models.images.audits import AuditPair
 from models.images.card import ImageModelCard
 from models.images.datasets import GenuineImage
 from models.images.measures import Figures
@@ -17,7 +20,7 @@ from models.images.organs import Organ
 from models.images.prediction import ImageModel
 from models.images.subjects import Plan, Subject
 from models.images.synthetic import SyntheticImage, load_synthetic
-from models.images.trials import Pair, Trial
+from models.images.trials import RANDOM_WAY, Pair, Trial
 from models.reports.plain import plain
 from models.splits import Split
 
@@ -72,10 +75,9 @@ def evaluate(
     plan: Plan | None = None,
     against: Sequence[ImageModel] = (),
     left_out: Mapping[str, Figures] | None = None,
-    audits: Mapping[str, Any] | None = None,
     quiet: bool = True,
 ) -> Evaluation:
-    """Every figure of the report; `left_out` and `audits` are what other runs measured, and are passed on."""
+    """Every figure of the report; `left_out` is what was measured of networks trained without a kind (`leave_out`)."""
     plan, card = plan or Plan(), model.card
     chosen = trials.pairs(images.synthetic, images.known, seed)
     said = trials.ask_pairs(model, chosen, seed, quiet=quiet)
@@ -104,7 +106,7 @@ def evaluate(
         "series": measures.series([*trials.split(said)[0], *stored], card, plan.series),
         "unknown_inputs": unknown,
         "left_out_generator": dict(left_out or {}),
-        "audits": dict(audits or {}),
+        "audits": _audits(subjects.spread(chosen, plan.audited), seed),
     }
     if against:
         figures["compared"] = {card.name: _brief(said, known, ways, card)} | {
@@ -210,6 +212,18 @@ def _other_sources(model: ImageModel, images: Images, seed: int, plan: Plan, *, 
         said = trials.ask_pairs(model, chosen, seed, quiet=quiet, what=f"pairs with {source}")
         figures[source] = measures.separation(said, model.card)
     return figures
+
+
+def _audits(chosen: Sequence[Pair], seed: int) -> Figures:
+    """What a classifier can tell from file size, header, histogram and border alone; first without the save path, to
+    show what a network would learn there."""
+    as_left = [AuditPair(np.array(pair.made.pixels), np.array(pair.real.pixels), pair.real.patient) for pair in chosen]
+    saved = [AuditPair(*pair.saved(seed, RANDOM_WAY), pair.real.patient) for pair in chosen]
+    return {
+        f"{name}, {how}": figures
+        for how, found in (("without the save path", as_left), ("down the save path", saved))
+        for name, figures in audits.audit(found).items()
+    }
 
 
 def _protocol(images: Images, plan: Plan, seed: int) -> Figures:

@@ -407,7 +407,10 @@ def _audits(figures: Figures) -> Section:
         for audit, row in figures["audits"].items()
         if isinstance(row, Mapping)
     ]
-    text = "Classifiers that see only what must not matter; near 0.5 is what they should reach."
+    text = (
+        "Classifiers that see only what must not matter, by patient: down the save path they should be near 0.5. The "
+        "better of two classifiers stands here."
+    )
     return Section("Audits", text, [Table("Audits", ("audit", *names), rows)] if rows else [])
 
 

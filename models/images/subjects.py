@@ -50,7 +50,7 @@ class Subject:
 @dataclass(frozen=True)
 class Plan:
     """How many images are looked at: of each known and each other source; of each kind of generator and organ, and of
-    these in every way; of each other source beside synthetic ones; of a series."""
+    these in every way; of each other source beside synthetic ones; of a series; and pairs for the audits."""
 
     known: int = 500
     other: int = 250
@@ -58,9 +58,10 @@ class Plan:
     treated: int = 6
     beside: int = 60
     series: int = 12
+    audited: int = 400
 
 
-QUICK = Plan(known=40, other=20, synthetic=6, treated=1, beside=6, series=6)
+QUICK = Plan(known=40, other=20, synthetic=6, treated=1, beside=6, series=6, audited=20)
 
 
 def genuine(images: Iterable[GenuineImage], plan: Plan) -> list[Subject]:

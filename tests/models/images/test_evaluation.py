@@ -30,7 +30,7 @@ SOURCES = {
     Organ.KNEE_XRAY: "knee",
 }
 scores = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
-PLAN = Plan(known=60, other=12, synthetic=6, treated=1, beside=4, series=6)
+PLAN = Plan(known=60, other=12, synthetic=6, treated=1, beside=4, series=6, audited=12)
 
 
 def _texture(rng: np.random.Generator, side: int, smooth: bool) -> NDArray[np.uint8]:

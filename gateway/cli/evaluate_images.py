@@ -1,0 +1,97 @@
+"""`scanwarden evaluate` of a whole-image network: tables here, the whole report as JSON and HTML in a folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from gateway.cli.options import answers, fail, progress_console
+
+if TYPE_CHECKING:
+    from models.images.card import ImageModelCard
+
+_SHOWN = 5  # differences between card and report that are printed
+
+
+def evaluate_images(
+    name: str,
+    data: Path,
+    runs: Path,
+    seed: int,
+    output: Path | None,
+    *,
+    leave_one_out: bool = False,
+    steps: int = 1500,
+    as_json: bool = False,
+) -> None:
+    """Print the report of a whole-image network; with an `output` folder, write report.json and report.html too.
+
+    `leave_one_out` first trains, for every kind of generator, a network that never saw it, where none is in `runs` yet.
+    """
+    from models import registry
+    from models.images import evaluation, leave_out, presentation
+    from models.images.registry import load_image_model
+    from models.images.subjects import Plan
+    from models.reports import as_json as json_of
+    from models.reports import terminal_tables, write_html, write_json
+
+    if output is not None and output.exists() and not output.is_dir():
+        fail(f"{output} is a file; name a folder for report.json and report.html")
+    model, plan = load_image_model(name), Plan()
+    images = evaluation.load(data, runs / "cache", runs / "synthetic", plan)
+    kinds = sorted({subject.kind for subject in images.synthetic})
+    if leave_one_out:
+        _train_missing(model.card, leave_out.missing(name, kinds, runs), data, runs, steps)
+    others = [card.name for card in registry.available_image_models() if card.name != name]
+    made = evaluation.evaluate(
+        model,
+        images,
+        seed=seed,
+        plan=plan,
+        against=[load_image_model(other) for other in others],
+        left_out=leave_out.figures(model.card, images, runs, seed, quiet=as_json),
+        quiet=as_json,
+    )
+    if output is not None:
+        write_json(made.figures, output / "report.json")
+        write_html(presentation.report(made), output / "report.html")
+    if as_json:
+        typer.echo(json_of(made.figures), nl=False)
+        return
+    report = presentation.report(made, pictures=False)
+    for line in report.summary:
+        answers.print(line, highlight=False, soft_wrap=True)
+    for table in terminal_tables(report):
+        answers.print(table)
+    _say_whether_equal(evaluation.differences(model.card.figures, made.figures))
+    if output is not None:
+        answers.print(f"the whole report with pictures: {output / 'report.html'}", highlight=False, soft_wrap=True)
+        answers.print("It shows genuine images of third parties; mind their terms before it is passed on.")
+
+
+def _train_missing(card: "ImageModelCard", kinds: list[str], data: Path, runs: Path, steps: int) -> None:
+    from models.images import leave_out
+    from models.images.training import ImageTrainingConfig, train
+
+    for kind in kinds:
+        progress_console.print(f"training {card.name} without {kind}, {steps:,} steps", highlight=False)
+        train(
+            ImageTrainingConfig(
+                data=data,
+                synthetic=runs / "synthetic",
+                output=leave_out.folder_of(card.name, kind, runs),
+                network=card.network,
+                arguments=card.arguments,
+                without_kinds=(kind,),
+                steps=steps,
+            )
+        )
+
+
+def _say_whether_equal(found: list[str]) -> None:
+    if not found:
+        answers.print("every figure equals the card's", highlight=False)
+        return
+    answers.print(f"[bold red]{len(found)} figures are not the card's[/], such as")
+    for line in found[:_SHOWN]:
+        answers.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
