@@ -39,6 +39,8 @@ class NewAnalysis:
     path: str | None
     seconds: float
     incidents: Sequence[NewIncident] = ()
+    generated: Sequence[str] = ()
+    """Series whose whole images look generated, by UID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,8 @@ def save_analysis(
             "score": result.score,
             "findings": result.findings,
             "reasons": list(result.reasons),
-        },
+        }
+        | ({"generated_series": list(result.generated[:_MOST_UIDS])} if result.generated else {}),
     )
     for incident in result.incidents:
         _note_incident(session, revision, incident, actor)

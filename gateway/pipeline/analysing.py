@@ -319,6 +319,7 @@ class Analyst:
                 for each in analysis.observations
                 if each.severity is Severity.INCIDENT and each.rule != SAME_UID
             ),
+            tuple(each.series_uid for each in analysis.synthesis if each.verdict in (Verdict.SUSPECT, Verdict.REVIEW)),
         )
         with self._app.database.transaction() as session:
             kept = save_analysis(session, revision_id, model_set, result)

@@ -1,7 +1,8 @@
 """SC: key slices as RGB pictures, for the many PACS that show nothing else (Secondary Capture, PS3.3 A.8.1).
 
 Single-frame images in one series, because that is what every PACS shows. Outlines, arrows and a legend are burned in;
-patient's data is not. What has no key slice has no picture, unless the profile wants the page of words.
+patient's data is not. What has no key slice has no picture; the page of words is for profiles that want it, and for
+images that look generated as a whole.
 """
 
 from collections.abc import Sequence
@@ -16,16 +17,16 @@ from gateway.results.imprint import MODEL_NAME, add_file_meta, imprint, software
 from gateway.results.keyslices import Appearance, KeySlice, NoPicture, appearance, grey, pixels_of
 from gateway.results.material import Material
 from gateway.results.pages import Line, Mark, Page
-from inference.findings import Finding
+from inference.findings import Finding, SeriesSynthesis, Verdict
 
 _MOST_REASONS = 6
 _MOST_REGIONS = 8
 
 
 def captures(material: Material) -> list[Dataset]:
-    """Make the pictures: the page of words where the profile wants it, then the key slices, the surest first."""
+    """Make the pictures: the page of words where it is wanted, then the key slices, the surest first."""
     made: list[Dataset] = []
-    if material.profile.summary:
+    if material.profile.summary or _generated(material):
         made.append(_object(material, _words(material), 1, None, None))
     images = pixels_of(material.flagged, material.decode)
     for at, key in enumerate(material.flagged):
@@ -56,6 +57,12 @@ def _marks(key: KeySlice) -> list[Mark]:
     ]
 
 
+def _generated(material: Material) -> list[SeriesSynthesis]:
+    """The series whose images look generated as a whole: nothing in them can be pointed at, so words have to say it."""
+    alarming = (Verdict.SUSPECT, Verdict.REVIEW)
+    return [series for series in material.analysis.synthesis if series.verdict in alarming]
+
+
 def _above(material: Material) -> list[Line]:
     verdict = material.analysis.verdict
     return [
@@ -69,9 +76,17 @@ def _below(key: KeySlice, material: Material) -> list[Line]:
     lines = [_region(finding, material, with_place=False) for finding in key.findings[:_MOST_REGIONS]]
     return [
         *lines,
+        *_series_lines(material),
         pages.dim(
             f"{where[0].upper()}{where[1:]}. Revision {material.context.revision} of the study. {_maker(material)}"
         ),
+    ]
+
+
+def _series_lines(material: Material) -> list[Line]:
+    return [
+        Line(wording.whole_images_sentence(series, material.sources), 18, pages.VERDICT_COLOURS[series.verdict])
+        for series in _generated(material)[:_MOST_REGIONS]
     ]
 
 
@@ -96,11 +111,13 @@ def _words(material: Material) -> Page:
         (finding, wording.place(finding, material.volume_of[finding.label], material.sources))
         for finding in analysis.findings
     ]
-    lines = [*_above(material), Line(""), Line(wording.conclusion(analysis, places), 20), Line("")]
+    said = wording.conclusion(analysis, places, wording.generated(analysis, material.sources))
+    lines = [*_above(material), Line(""), Line(said, 20), Line("")]
     surest = sorted(analysis.findings, key=lambda finding: -finding.score)
     lines += [_region(finding, material, with_place=True) for finding in surest[:_MOST_REGIONS]]
     if len(surest) > _MOST_REGIONS:
         lines.append(Line(f"and {len(surest) - _MOST_REGIONS} more regions"))
+    lines += _series_lines(material)
     lines += [Line(f"\N{BULLET} {wording.plain(reason)}") for reason in analysis.reasons[:_MOST_REASONS]]
     if len(analysis.reasons) > _MOST_REASONS:
         lines.append(Line(f"and {len(analysis.reasons) - _MOST_REASONS} more reasons"))

@@ -4,6 +4,7 @@ The private scheme is 99SCANWARDEN (PS3.16 §8.2: private designators begin with
 meaning; a new meaning gets a new code. Code meanings are plain words, because viewers show them as they stand:
 
     SW-1xx  what a region is claimed to be    SW-2xx  the study's verdict    SW-3xx  names of values in the report
+    SW-4xx  what the whole images of a series are claimed to be
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from inference.findings import Finding, FindingClass, Verdict
+from models.images.organs import Organ
 
 SCHEME = "99SCANWARDEN"
 SCHEME_NAME = "Scanwarden integrity findings"
@@ -48,6 +50,29 @@ STUDY_REVISION = _private("SW-304", "Study revision")
 PREDECESSOR_REPORT = _private("SW-305", "Report on the revision before")
 EVIDENCE_NOTE = _private("SW-306", "Note on the evidence objects")
 SUMMARY_TITLE = _private("SW-307", "Image integrity summary")
+GENERATION_PROBABILITY = _private("SW-308", "Probability that the images were generated")
+ORGAN_PROBABILITY = _private("SW-309", "Probability of the organ")
+WHOLE_IMAGES = _private("SW-310", "Whole images of a series")
+
+# What the images of a series are, as a whole: by what the series alone would be called. Never a morphology.
+ORIGINS: Mapping[Verdict, Code] = MappingProxyType(
+    {
+        Verdict.SUSPECT: _private("SW-401", "Suspected generated images"),
+        Verdict.REVIEW: _private("SW-402", "Possibly generated images"),
+        Verdict.CLEAR: _private("SW-403", "No sign of generated images"),
+        Verdict.ABSTAIN: _private("SW-404", "No statement on the origin of the images"),
+    }
+)
+ORIGIN_CATEGORY: Code = codes.SCT.SpatialAndRelationalConcept
+ORGANS: Mapping[str, Code] = MappingProxyType(
+    {
+        Organ.BRAIN_MR.value: codes.SCT.Brain,
+        Organ.CHEST_XRAY.value: codes.SCT.Chest,
+        Organ.KIDNEY_CT.value: codes.SCT.Kidney,
+        Organ.LUNG_CT.value: codes.SCT.Lung,
+        Organ.KNEE_XRAY.value: codes.SCT.Knee,
+    }
+)
 
 REPORT_TITLE: Code = codes.DCM.ImagingMeasurementReport
 CONCLUSION: Code = codes.DCM.Conclusion

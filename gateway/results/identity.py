@@ -45,6 +45,10 @@ class Identity:
         """Tracking UID of a finding, or of the study's verdict (0): the same in SEG, SR and every dialect."""
         return derived_uid("tracking", *self._analysis, label)
 
+    def whole_images(self, series_uid: str) -> str:
+        """Tracking UID of what is said of the whole images of a series."""
+        return derived_uid("tracking", *self._analysis, "whole-images", series_uid)
+
 
 def device_uid(version: str, digest: str) -> str:
     """Device Observer UID: one for each version of the software with one set of models."""

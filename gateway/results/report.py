@@ -10,6 +10,7 @@ from typing import Any
 from highdicom.sr import (
     AlgorithmIdentification,
     Comprehensive3DSR,
+    FindingSite,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
@@ -25,7 +26,7 @@ from gateway.results import codes, references, statements, wording
 from gateway.results.evidence import EvidenceKind
 from gateway.results.imprint import imprint, quiet_library
 from gateway.results.material import Material
-from inference.findings import Finding, Verdict
+from inference.findings import Finding, SeriesSynthesis, Verdict
 
 _Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
 
@@ -36,6 +37,9 @@ def report(material: Material) -> list[Dataset]:
     groups: list[_Group] = [_verdict_group(material, algorithm)]
     groups += [
         _finding_group(finding, material, algorithm) for finding in statements.listed(material.analysis.findings)
+    ]
+    groups += [
+        _series_group(series, material, algorithm) for series in statements.listed_series(material.analysis.synthesis)
     ]
     segmentations = references.made(volume.dataset for volume in material.volumes)
     return [measurement_report(material, EvidenceKind.SR, groups, segmentations)]
@@ -103,6 +107,32 @@ def _verdict_group(material: Material, algorithm: AlgorithmIdentification) -> Me
         ],
     )
     group[0].ContentSequence.extend(statements.background(material, EvidenceKind.SR))
+    return group
+
+
+def _series_group(
+    series: SeriesSynthesis, material: Material, algorithm: AlgorithmIdentification
+) -> MeasurementsAndQualitativeEvaluations:
+    """TID 1501: what the whole images of a series look like, beside the organ that they show."""
+    measurements = []
+    if series.probability is not None:
+        measurements.append(statements.number(codes.GENERATION_PROBABILITY, 100 * series.probability, codes.PERCENT))
+    organ = codes.ORGANS.get(series.organ)
+    if organ is not None:
+        measurements.append(statements.number(codes.ORGAN_PROBABILITY, 100 * series.organ_probability, codes.PERCENT))
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=material.identity.whole_images(series.series_uid),
+            identifier=wording.whole_images_name(series, material.sources, material.context.revision),
+        ),
+        finding_category=codes.ORIGIN_CATEGORY,
+        finding_type=codes.ORIGINS[series.verdict],
+        finding_sites=[FindingSite(anatomic_location=organ)] if organ is not None else None,
+        algorithm_id=algorithm,
+        measurements=measurements,
+    )
+    said = wording.plain(wording.whole_images_sentence(series, material.sources))
+    group[0].ContentSequence.append(statements.text(codes.COMMENT, said))
     return group
 
 

@@ -24,16 +24,23 @@ from gateway.results.evidence import MANUFACTURER, EvidenceKind, Predecessor, Re
 from gateway.results.identity import device_uid
 from gateway.results.imprint import MODEL_NAME, blank_source, software_version
 from gateway.results.material import Material
-from inference.findings import Finding, Verdict
+from inference.findings import Finding, SeriesSynthesis, Verdict
 
 MAX_FINDINGS = 100
 MAX_OBSERVATIONS = 50
+MAX_SERIES = 100
 
 
 def listed(findings: Sequence[Finding]) -> list[Finding]:
     """The findings that a report lists: those with the highest scores, in the order of their labels."""
     chosen = sorted(findings, key=lambda finding: (-finding.score, finding.label))[:MAX_FINDINGS]
     return sorted(chosen, key=lambda finding: finding.label)
+
+
+def listed_series(synthesis: Sequence[SeriesSynthesis]) -> list[SeriesSynthesis]:
+    """The series whose whole images a report lists: the likeliest to be generated, in the order of the analysis."""
+    chosen = sorted(synthesis, key=lambda series: -(series.probability or 0.0))[:MAX_SERIES]
+    return [series for series in synthesis if series in chosen]
 
 
 def first_lines(material: Material) -> list[ContentItem]:
@@ -43,7 +50,10 @@ def first_lines(material: Material) -> list[ContentItem]:
         for finding in material.analysis.findings
     ]
     return [
-        text(codes.CONCLUSION, wording.conclusion(material.analysis, places)),
+        text(
+            codes.CONCLUSION,
+            wording.conclusion(material.analysis, places, wording.generated(material.analysis, material.sources)),
+        ),
         text(codes.COMMENT, wording.DISCLAIMER),
     ]
 
@@ -62,6 +72,8 @@ def background(material: Material, kind: EvidenceKind) -> list[ContentItem]:
     notes = list(material.notes)
     if len(material.analysis.findings) > MAX_FINDINGS:
         notes.append(f"{len(material.analysis.findings) - MAX_FINDINGS} regions with lower scores are not listed.")
+    if len(material.analysis.synthesis) > MAX_SERIES:
+        notes.append(f"{len(material.analysis.synthesis) - MAX_SERIES} series with lower scores are not listed.")
     texts += [(codes.EVIDENCE_NOTE, wording.plain(note)) for note in notes]
     return [text(name, said) for name, said in texts if said]
 

@@ -23,6 +23,9 @@ def summary(material: Material) -> list[Dataset]:
     for finding in statements.listed(material.analysis.findings):
         said = wording.finding_sentence(finding, material.volume_of[finding.label], sources)
         items.append(statements.text(codes.FINDING, wording.plain(said)))
+    for series in statements.listed_series(material.analysis.synthesis):
+        said = wording.whole_images_sentence(series, sources)
+        items.append(statements.text(codes.WHOLE_IMAGES, wording.plain(said)))
     items += statements.background(material, EvidenceKind.TEXT)
     items += [statements.text(codes.ALGORITHM_NAME, line) for line in wording.model_sentences(material.analysis.models)]
     root.ContentSequence = ContentSequence(items)

@@ -7,7 +7,16 @@ from typing import NamedTuple
 
 from gateway.results.evidence import Predecessor, RevisionContext
 from gateway.results.sources import Sources
-from inference.findings import Finding, FindingClass, ModelUsed, Observation, SeriesAnalysis, StudyAnalysis, Verdict
+from inference.findings import (
+    Finding,
+    FindingClass,
+    ModelUsed,
+    Observation,
+    SeriesAnalysis,
+    SeriesSynthesis,
+    StudyAnalysis,
+    Verdict,
+)
 
 DISCLAIMER = "Software integrity check, not a diagnosis."
 LEGEND = "Integrity flag by software \N{EN DASH} not a diagnosis"
@@ -93,18 +102,55 @@ def finding_sentence(finding: Finding, volume: SeriesAnalysis | None, sources: S
     return f"Region {finding.label} {looks(finding)}: {where}{volume_text}, {percent(finding.score)}"
 
 
-def conclusion(analysis: StudyAnalysis, places: Sequence[tuple[Finding, Place]]) -> str:
-    """The verdict and what it rests on; `places` name where each finding lies."""
+_ORIGINS = {
+    Verdict.SUSPECT: "look generated, not made by a scanner",
+    Verdict.REVIEW: "may be generated",
+    Verdict.CLEAR: "show no sign of having been generated",
+}
+
+
+def whole_images_name(series: SeriesSynthesis, sources: Sources, revision: int) -> str:
+    """What is tracked: `Whole images of series 3, revision 1`."""
+    return plain(f"Whole images of {series_name(series.series_uid, sources)}, revision {revision}")
+
+
+def whole_images_sentence(series: SeriesSynthesis, sources: Sources) -> str:
+    """What is said of the whole images of one series, in one line."""
+    name = series_name(series.series_uid, sources)
+    looked = f"{len(series.images)} of {series.total} image{'s' if series.total > 1 else ''} looked at"
+    if series.probability is None:
+        why = f": {series.reason}" if series.reason else ""
+        return f"{name[0].upper()}{name[1:]}: no organ that I know in its images{why} ({looked})"
+    return (
+        f"{name[0].upper()}{name[1:]}, {series.organ}: the whole images {_ORIGINS[series.verdict]}, "
+        f"{percent(series.probability)} ({looked})"
+    )
+
+
+def conclusion(analysis: StudyAnalysis, places: Sequence[tuple[Finding, Place]], generated: str = "") -> str:
+    """The verdict and what it rests on; `places` name where each finding lies, `generated` is what `generated` says."""
     edits = [(finding, where) for finding, where in places if finding.finding_class.is_edit]
     verdict = analysis.verdict
     if verdict is Verdict.ABSTAIN:
         return plain(f"ABSTAIN: no statement is made; {_reasons(analysis)}")
-    if verdict in (Verdict.SUSPECT, Verdict.REVIEW) and edits:
-        return plain(f"{verdict.value}: {_edited(edits, sure=verdict is Verdict.SUSPECT)}.")
+    if verdict in (Verdict.SUSPECT, Verdict.REVIEW):
+        claims = [generated, _edited(edits, sure=verdict is Verdict.SUSPECT) if edits else ""]
+        if any(claims):
+            return plain(f"{verdict.value}: {'; '.join(claim for claim in claims if claim)}.")
     if verdict is Verdict.CLEAR:
         count = len({volume.series_uid for volume in analysis.series})
         return plain(f"CLEAR: no sign of manipulation found in {count} analysed series.")
     return plain(f"{verdict.value}: {_reasons(analysis) or 'see the observations below.'}")
+
+
+def generated(analysis: StudyAnalysis, sources: Sources) -> str:
+    """Which series look generated, of those that decide the verdict; empty when none does."""
+    series = [each for each in analysis.synthesis if each.verdict is analysis.verdict]
+    if analysis.verdict not in (Verdict.SUSPECT, Verdict.REVIEW) or not series:
+        return ""
+    names = list(dict.fromkeys(series_name(each.series_uid, sources) for each in series))
+    more = f" and {len(names) - 4} more series" if len(names) > 4 else ""
+    return f"the whole images of {', '.join(names[:4])}{more} {_ORIGINS[analysis.verdict]}"
 
 
 def _reasons(analysis: StudyAnalysis) -> str:

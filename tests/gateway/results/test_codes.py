@@ -11,7 +11,7 @@ from inference.findings import FindingClass, Verdict
 PRIVATE = [
     value for value in vars(codes).values() if isinstance(value, Code) and value.scheme_designator == codes.SCHEME
 ]
-PRIVATE += codes.VERDICTS.values()
+PRIVATE += [*codes.VERDICTS.values(), *codes.ORIGINS.values()]
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,12 @@ PRIVATE += codes.VERDICTS.values()
         (codes.REGIONS[FindingClass.REAL_TUMOUR].category, "49755003", "SCT"),
         (codes.REGIONS[FindingClass.ADDED_TUMOUR].category, "309825002", "SCT"),
         (codes.CUBIC_MILLIMETRE, "mm3", "UCUM"),
+        (codes.ORIGIN_CATEGORY, "309825002", "SCT"),
+        (codes.ORGANS["brain MR"], "12738006", "SCT"),
+        (codes.ORGANS["chest X-ray"], "816094009", "SCT"),
+        (codes.ORGANS["kidney CT"], "64033007", "SCT"),
+        (codes.ORGANS["lung CT"], "39607008", "SCT"),
+        (codes.ORGANS["knee X-ray"], "72696002", "SCT"),
         (codes.procedure("MR"), "25056-3", "LN"),
         (codes.procedure("CT"), "25045-6", "LN"),
         (codes.procedure("DOC"), "363679005", "SCT"),
@@ -71,6 +77,13 @@ def test_private_codes_keep_their_meaning() -> None:
         "SW-305": "Report on the revision before",
         "SW-306": "Note on the evidence objects",
         "SW-307": "Image integrity summary",
+        "SW-308": "Probability that the images were generated",
+        "SW-309": "Probability of the organ",
+        "SW-310": "Whole images of a series",
+        "SW-401": "Suspected generated images",
+        "SW-402": "Possibly generated images",
+        "SW-403": "No sign of generated images",
+        "SW-404": "No statement on the origin of the images",
     }
 
 
