@@ -37,11 +37,14 @@ def write_overlays(analysis: StudyAnalysis, folder: Path) -> list[Path]:
     return written
 
 
-def draw(finding: Finding, series: SeriesAnalysis) -> Picture:
-    """The key slice of a finding as BGR, its contour drawn, the finding named below."""
+def draw(finding: Finding, series: SeriesAnalysis, image: NDArray[np.float32] | None = None) -> Picture:
+    """The key slice of a finding as BGR, its contour drawn, the finding named below.
+
+    `image` (rows, columns) is that slice where no DICOM instance holds it.
+    """
     import cv2
 
-    grey = windowed(key_slice(finding, series))
+    grey = windowed(key_slice(finding, series) if image is None else image)
     scale = max(1, -(-_LEAST_SIDE // min(grey.shape)))
     size = (grey.shape[1] * scale, grey.shape[0] * scale)
     picture = cv2.cvtColor(cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2BGR)

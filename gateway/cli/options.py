@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from config import Settings
 from gateway.access.people import Account, UnknownAccount, account_of_this_process
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # Answers go to standard output, progress and complaints to standard error, so that `--json` can be piped.
 answers = Console()
 progress_console = Console(stderr=True)
+
+VERDICT_STYLES = {"VERIFIED": "green", "CLEAR": "green", "REVIEW": "yellow", "SUSPECT": "bold red", "ABSTAIN": "cyan"}
 
 EXIT_FAULT = 2
 EXIT_FORBIDDEN = 3
@@ -87,6 +90,12 @@ def account() -> Account:
 def person() -> str:
     """Who types the command, as the ledger names them."""
     return account().actor
+
+
+def progress_columns() -> tuple[ProgressColumn, ...]:
+    """What a progress bar shows: the step, how far, and how long still."""
+    counted = TextColumn("{task.completed}/{task.total}")
+    return TextColumn("{task.description}"), BarColumn(), counted, TimeRemainingColumn()
 
 
 def fail(message: str) -> NoReturn:

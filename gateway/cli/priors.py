@@ -11,7 +11,6 @@ import typer
 from rich.markup import escape
 
 from gateway.access.roles import Action
-from gateway.cli.analyse import VERDICT_STYLES
 from gateway.cli.fetch import (
     EXIT_INCOMPLETE,
     FromOption,
@@ -23,6 +22,7 @@ from gateway.cli.fetch import (
     without_log,
 )
 from gateway.cli.options import (
+    VERDICT_STYLES,
     ConfigOption,
     JsonOption,
     answers,

@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 
 from gateway.access.roles import Action
-from gateway.cli.analyse import VERDICT_STYLES
 from gateway.cli.looks import record_listing, record_look
 from gateway.cli.options import (
+    VERDICT_STYLES,
     ConfigOption,
     JsonOption,
     answers,

@@ -274,7 +274,7 @@ def _pixels(voxels: NDArray[np.float32], answer: dict[str, Any]) -> Pixels:
         affine = tuple(float(value) for value in placed["affine"])
         placement = Placement((first, second, third), flips, (x, y, z), affine)
     millimetres = None if spacing is None else (float(spacing[0]), float(spacing[1]), float(spacing[2]))
-    return Pixels(voxels, millimetres, notes, gaps, doubts, placement)
+    return Pixels(voxels, millimetres, bool(answer["is_shown"]), notes, gaps, doubts, placement)
 
 
 def _fault_of_picture(answer: dict[str, Any], file: Path) -> errors.InferenceError:

@@ -105,9 +105,10 @@ def _operations(line: Connection, pixels: int, seconds: int) -> dict[str, Callab
         """A picture or NIfTI volume goes into the shared pixels whole; the rest of it is the answer."""
         found = read_pixels(file, kind, max_voxels)
         _write(pixels, found.voxels.data.cast("B"))
-        words = {"spacing": found.spacing, "notes": found.notes, "gaps": found.gaps, "doubts": found.doubts}
+        words = {"notes": found.notes, "gaps": found.gaps, "doubts": found.doubts}
         placement = asdict(found.placement) if found.placement is not None else None
-        return {"shape": found.voxels.shape, **words, "placement": placement}
+        facts = {"shape": found.voxels.shape, "spacing": found.spacing, "is_shown": found.is_shown}
+        return {**facts, **words, "placement": placement}
 
     def digests(file: Path) -> Answer:
         dataset = dcmread(file)

@@ -57,7 +57,7 @@ def read(file: Path, max_voxels: int) -> Pixels:
         notes.append("its header gives no usable spacing")
     voxels = array.transpose(2, 1, 0)  # stored with the first axis fastest: `array` has it last
     cut = voxels.transpose(placement.axes)[tuple(slice(None, None, -1 if flip else 1) for flip in placement.backwards)]
-    return Pixels(np.ascontiguousarray(cut), spacing, tuple(notes), gaps, doubts, placement)
+    return Pixels(np.ascontiguousarray(cut), spacing, False, tuple(notes), gaps, doubts, placement)
 
 
 @contextmanager

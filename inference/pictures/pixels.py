@@ -35,12 +35,14 @@ class Pixels:
     """One picture as a volume of one slice, or a NIfTI volume.
 
     `voxels` (slices, rows, columns) float32, finite, brighter is more. `spacing` (between slices, rows, columns) in
-    mm, None where unknown. `notes`: what was done to it that a reader should know. `gaps`: what of the file was not
-    read. `doubts`: why it is less evidence than what a scanner wrote.
+    mm, None where unknown. `is_shown`: the values are the 8-bit grey that a viewer shows. `notes`: what was done to it
+    that a reader should know. `gaps`: what of the file was not read. `doubts`: why it is less evidence than what a
+    scanner wrote.
     """
 
     voxels: NDArray[np.float32]
     spacing: tuple[float, float, float] | None = None
+    is_shown: bool = False
     notes: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()

@@ -82,7 +82,8 @@ def _pixels(file: Path, kind: Kind, picture: Image.Image) -> Pixels:
     if not np.isfinite(values).all():
         values, share = without_holes(values)
         doubts.append(f"{share:.1%} of its pixels are no numbers")
-    return Pixels(values[np.newaxis], notes=tuple(notes), doubts=tuple(doubts))
+    is_shown = grey.dtype == np.uint8
+    return Pixels(values[np.newaxis], is_shown=is_shown, notes=tuple(notes), doubts=tuple(doubts))
 
 
 def without_holes(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:

@@ -161,7 +161,7 @@ def test_analyse_writes_what_scripts_rely_on(run: Run, tmp_path: Path) -> None:
     assert result.exit_code == 0
     (row,) = json.loads(result.stdout)
     keys = {"study_uid", "verdict", "score", "reasons", "findings", "slices", "observations", "models", "seconds"}
-    assert row.keys() == keys
+    assert keys <= row.keys()  # keys are only added
     masks = np.load(tmp_path / "out" / "masks.npz")["class"]
     assert masks.dtype == np.uint8
     written = sorted(file.name for file in (tmp_path / "out").iterdir())

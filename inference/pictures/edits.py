@@ -1,0 +1,112 @@
+"""What the edit models say of a plain picture or volume; its images, not a header, say whether they cover it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference import calibration, linking
+from inference.body_parts import covers_organ
+from inference.detectors import Detection, Detector, check
+from inference.geometry import Geometry
+from inference.limits import Limits
+from inference.linking import Region
+from inference.looking import linked
+from inference.pictures.pixels import Pixels
+from inference.volume import SourceSlice, Stack, Volume
+from models.card import ModelCard, Thresholds
+from models.images.organs import Organ
+
+_LEAST_SLICES = 3  # as for DICOM: below it nothing can be said about how a region goes on through slices
+
+
+@dataclass(frozen=True, eq=False)
+class Edits:
+    """What the covering models found together.
+
+    `score` is the calibrated probability that it was edited; `review` and `suspect` say from where on that counts, for
+    one picture or for a series. `regions` come with their scores, `components` holds them by number, (slices, rows,
+    columns).
+    """
+
+    score: float
+    slice_scores: tuple[float, ...]
+    regions: tuple[tuple[float, Region], ...]
+    components: NDArray[np.int32] = field(repr=False)
+    thresholds: Thresholds
+    cards: tuple[ModelCard, ...] = field(repr=False)
+    is_series: bool
+
+    @property
+    def review(self) -> float:
+        return self.thresholds.review if self.is_series else self.thresholds.slice
+
+
+@dataclass(frozen=True)
+class NotAsked:
+    """Why no edit model answered."""
+
+    reason: str
+
+
+def find_edits(
+    pixels: Pixels, organ: Organ, detectors: Sequence[Detector], limits: Limits, *, done: int = 0, total: int = 0
+) -> Edits | NotAsked:
+    """Ask the models that were made for this organ; fewer than three slices are judged as single pictures are.
+
+    Raises TimeLimitExceeded, and InferenceError when an answer does not fit.
+    """
+    fitting = [detector for detector in detectors if covers_organ(detector.card, organ)]
+    if not fitting:
+        return NotAsked(f"no model for added or removed lesions covers a {organ}")
+    slices, rows, columns = pixels.voxels.shape
+    if 1 < slices < _LEAST_SLICES:
+        return NotAsked(f"{slices} slices; at least {_LEAST_SLICES} make a series")
+    volume = _volume(pixels)
+    answers: list[tuple[ModelCard, Detection]] = []
+    strange: list[str] = []
+    for detector in fitting:
+        card = detector.card
+        if not card.covers(rows, columns):
+            strange.append(f"matrix {rows}×{columns}; {card.name} covers {card.min_matrix} to {card.max_matrix}")
+            continue
+        coverage = detector.recognises(volume)
+        if not coverage:
+            strange += coverage.reasons
+            continue
+        limits.tick("detect", done, total)
+        answers.append((card, check(detector.detect(volume, batch=limits.batch), volume)))
+    if not answers:
+        return NotAsked("; ".join(strange[:3]))
+    cards, detections = tuple(card for card, _ in answers), [detection for _, detection in answers]
+    thresholds = calibration.thresholds_of(cards)
+    if slices >= _LEAST_SLICES:
+        score, found = linked(volume, cards, detections)
+        return Edits(score, found.slice_scores, tuple(found.regions), found.components, thresholds, cards, True)
+    return _of_one(cards, detections, thresholds)
+
+
+def _of_one(cards: tuple[ModelCard, ...], detections: Sequence[Detection], thresholds: Thresholds) -> Edits:
+    """One picture has the calibration of one slice; a run of slices would lend it a certainty that it has not."""
+    (score,) = scores = calibration.slice_scores(cards, [detection.logits for detection in detections])
+    regions, components = linking.link(
+        calibration.fuse(detections), threshold=thresholds.pixel, voxel_mm3=np.zeros(1), pixel_mm2=0.0
+    )
+    kept = [(score * region.strength, region) for region in regions] if score >= thresholds.slice else []
+    return Edits(score, scores, tuple(kept), components, thresholds, cards, False)
+
+
+def _volume(pixels: Pixels) -> Volume:
+    """As detectors take it: no instances, for there is no header to ask."""
+    slices = len(pixels.voxels)
+    geometry = None
+    if pixels.spacing is not None:
+        between = pixels.spacing[0]
+        affine = np.diag([*pixels.spacing, 1.0])
+        positions = np.zeros((slices, 3))
+        positions[:, 2] = np.arange(slices) * between
+        geometry = Geometry(pixels.spacing, affine, positions, np.full(slices, between), (), True)
+    sources = tuple(SourceSlice("", None, Path()) for _ in range(slices))
+    return Volume("", pixels.voxels, sources, Stack("", (), geometry))
