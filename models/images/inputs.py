@@ -83,8 +83,8 @@ def see(image: NDArray[Any], *, most: int = MOST_TILES) -> Seen:
 
 
 def intensity(image: NDArray[Any]) -> tuple[float, float]:
-    """The offset and scale that bring tissue to about 0..1, from at most about 400×400 of the pixels."""
-    return inputs.intensity_range(_thinned(image, 400).astype(np.float32)[np.newaxis])
+    """The offset and scale that bring tissue to about 0..1, from at most about 250×250 of the pixels."""
+    return inputs.intensity_range(_thinned(image, 125).astype(np.float32)[np.newaxis])
 
 
 def view(image: NDArray[Any], offset: float, scale: float) -> FloatArray:

@@ -1,7 +1,7 @@
 """Pictures of no organ, drawn by ourselves: what a whole-image network must learn to call unknown.
 
-Text, screens, noise of many spectra, gradients, dead leaves (Lee, Mumford & Huang 2001), geometric phantoms, textures, and
-organs taken to pieces. Photographs are not among them: they are kept for tests.
+Text, screens, noise of many spectra, gradients, dead leaves (Lee, Mumford & Huang 2001), phantoms, textures, and organs
+taken to pieces. Photographs are not among them: they are kept for tests.
 """
 
 from collections.abc import Callable
@@ -35,14 +35,14 @@ _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_CO
 def draw(rng: np.random.Generator, organ: FloatArray) -> tuple[str, FloatArray]:
     """The name of a kind, and a picture of it from 0 to 1; `organ` is an image of 0 to 1 that some kinds take apart."""
     name = str(rng.choice(tuple(KINDS)))
-    side = int(rng.integers(128, 257))
+    side = int(rng.integers(112, 193))
     picture = KINDS[name](rng, side, organ)
     if rng.random() < 0.3:
         picture = 1 - picture
     if rng.random() < 0.3:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 2.5)))
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 2.5))), dtype=np.float32)
     if rng.random() < 0.3:
-        picture = picture + float(rng.uniform(0.01, 0.1)) * rng.standard_normal(picture.shape)
+        picture = picture + float(rng.uniform(0.01, 0.1)) * rng.standard_normal(picture.shape, dtype=np.float32)
     if rng.random() < 0.2:
         picture = picture[: int(side * rng.uniform(0.6, 1)), : int(side * rng.uniform(0.6, 1))]
     return name, np.clip(picture, 0, 1).astype(np.float32)
@@ -57,7 +57,7 @@ def _text(rng: np.random.Generator, side: int, organ: FloatArray) -> FloatArray:
             continue
         line = " ".join(rng.choice(_WORDS, int(rng.integers(2, 12))))
         cv2.putText(page, line, (int(rng.integers(2, 12)), row), font, size, int(rng.integers(80)), 1, cv2.LINE_AA)
-    return page.astype(np.float32) / 255
+    return page.astype(np.float32) / np.float32(255)
 
 
 def _screen(rng: np.random.Generator, side: int, organ: FloatArray) -> FloatArray:
@@ -87,7 +87,7 @@ def _screen(rng: np.random.Generator, side: int, organ: FloatArray) -> FloatArra
                 part = int(tall * 0.85), int(wide * 0.85)
                 shot[top : top + part[0], left : left + part[1]] = cv2.resize(inside, part[::-1])
             cv2.putText(shot, str(rng.choice(_WORDS)), (left + 2, top + 9), cv2.FONT_HERSHEY_SIMPLEX, 0.27, 255)
-    return shot.astype(np.float32) / 255
+    return shot.astype(np.float32) / np.float32(255)
 
 
 def _spectrum(rng: np.random.Generator, side: int, organ: FloatArray) -> FloatArray:  # noqa: ARG001
@@ -95,8 +95,8 @@ def _spectrum(rng: np.random.Generator, side: int, organ: FloatArray) -> FloatAr
     y, x = np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij")
     stretch = float(np.exp(rng.uniform(-1, 1))) if rng.random() < 0.5 else 1.0
     radius = np.sqrt((y * stretch) ** 2 + x**2) + 1 / side
-    field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((side, side))) * radius ** -float(rng.uniform(0, 2.2)))
-    field = _stretched(field[:side, :side])
+    white = np.fft.rfft2(rng.standard_normal((side, side)))
+    field = _stretched(np.fft.irfft2(white * radius ** -float(rng.uniform(0, 2.2)), s=(side, side)))
     choice = rng.random()
     if choice < 0.2:
         return (field > float(rng.uniform(0.3, 0.7))).astype(np.float32)
@@ -184,7 +184,7 @@ def _nested(rng: np.random.Generator, side: int, organ: FloatArray) -> FloatArra
 
 
 def _texture(rng: np.random.Generator, side: int, organ: FloatArray) -> FloatArray:  # noqa: ARG001
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
+    y, x = (axis.astype(np.float32) for axis in np.mgrid[0:side, 0:side])
     kind = rng.random()
     if kind < 0.35:
         waves = [np.sin(rng.uniform(-0.6, 0.6) * x + rng.uniform(-0.6, 0.6) * y + rng.uniform(0, 6)) for _ in range(3)]

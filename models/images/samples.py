@@ -1,4 +1,4 @@
-"""Makes training batches for the whole-image networks: pairs that went one save path, images as they are, and no organs.
+"""Training batches for the whole-image networks: pairs that went one save path, images as they are, and no organs.
 
 Batch k depends on the seed and on k alone, so that any number of workers, and a resumed run, see the same batches.
 """
@@ -22,6 +22,7 @@ from models.images.organs import KNOWN, Organ
 from models.images.synthetic import SyntheticImage
 
 NO_ORGAN = len(KNOWN)
+_CUT = 200  # pixels of a side
 _TURNABLE = (Organ.BRAIN_MR,)  # sagittal, coronal or axial, and of any contrast
 
 
@@ -40,12 +41,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Shares:
-    """What a batch is made of: `pairs` of genuine and synthetic, genuine images `alone`; views of `organs`, of `none`."""
+    """What a batch is made of: `pairs` of images, genuine ones `alone`; besides, views of `organs` and of `none`."""
 
     pairs: int = 8
     alone: int = 4
-    organs: int = 12
-    none: int = 12
+    organs: int = 10
+    none: int = 10
 
 
 DEFAULT_SHARES = Shares()
@@ -81,42 +82,70 @@ class ImageBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self._seed, step])
-        shown: list[tuple[NDArray[Any], Organ, int]] = []
+        tiles: list[tuple[FloatArray, int]] = []
+        shown: list[tuple[NDArray[Any], Organ]] = []
         for _ in range(self._shares.pairs):
-            made, taken, organ = self._pair(rng)
-            shown += [(made, organ, 1), (taken, organ, 0)]
-        shown += [(*self._alone(rng), 0) for _ in range(self._shares.alone)]
-        views = [(seen_as(image, organ, rng), KNOWN.index(organ)) for image, organ, _ in shown]
+            made, genuine, reference = self._pair(rng)
+            shown += [(made.pixels, made.organ), (genuine, made.organ)]
+            both = savepath.twins(*_cuts((made.pixels, genuine, reference), rng), rng)
+            tiles += [(tile(image, rng), label) for image, label in zip(both, (1, 0), strict=True)]
+        for _ in range(self._shares.alone):
+            image = self._draw(rng)
+            tiles.append((tile(_on_its_own(np.asarray(image.pixels), rng), rng), 0))
+            shown.append((np.asarray(image.pixels), image.organ))
         for _ in range(self._shares.organs):
-            image, organ = self._alone(rng)
-            views.append((seen_as(image, organ, rng), KNOWN.index(organ)))
+            image = self._draw(rng)
+            shown.append((np.asarray(image.pixels), image.organ))
+        views = [(seen_as(pixels, organ, rng), KNOWN.index(organ)) for pixels, organ in shown]
         for _ in range(self._shares.none):
-            _, picture = negatives.draw(rng, savepath.grey(self._draw(rng).pixels))
+            _, picture = negatives.draw(rng, _small(self._draw(rng).pixels))
             views.append((_view(picture), NO_ORGAN))
         return Batch(
             torch.from_numpy(np.stack([view for view, _ in views])),
             torch.tensor([organ for _, organ in views]),
-            torch.from_numpy(np.stack([tile(image, rng) for image, _, _ in shown])).to(torch.bfloat16),
-            torch.tensor([label for _, _, label in shown]),
+            torch.from_numpy(np.stack([channels for channels, _ in tiles])).to(torch.bfloat16),
+            torch.tensor([label for _, label in tiles]),
         )
 
     def _draw(self, rng: np.random.Generator, organ: Organ | None = None) -> GenuineImage:
         images = self._genuine[organ or self._organs[int(rng.integers(len(self._organs)))]]
         return images[int(rng.integers(len(images)))]
 
-    def _alone(self, rng: np.random.Generator) -> tuple[NDArray[Any], Organ]:
-        """A genuine image at its own resolution, as archives hold them: often untouched."""
-        image = self._draw(rng)
-        pixels = np.asarray(image.pixels)
-        return savepath.draw(rng, pixels.shape, untouched=0.4)(savepath.grey(pixels)), image.organ
-
-    def _pair(self, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any], Organ]:
+    def _pair(self, rng: np.random.Generator) -> tuple[SyntheticImage, NDArray[Any], NDArray[Any]]:
+        """A synthetic image, and two genuine ones of its organ: the partner, and whose histogram both get."""
         by_organ = self._synthetic[self._kinds[int(rng.integers(len(self._kinds)))]]
         organs = sorted(by_organ)
-        organ = organs[int(rng.integers(len(organs)))]
-        made = by_organ[organ][int(rng.integers(len(by_organ[organ])))]
-        genuine, reference = (np.asarray(self._draw(rng, organ).pixels) for _ in range(2))
-        return *savepath.twins(made.pixels, genuine, reference, rng), organ
+        found = by_organ[organs[int(rng.integers(len(organs)))]]
+        made = found[int(rng.integers(len(found)))]
+        genuine, reference = (np.asarray(self._draw(rng, made.organ).pixels) for _ in range(2))
+        return made, genuine, reference
+
+
+def _cuts(images: Sequence[NDArray[Any]], rng: np.random.Generator) -> list[NDArray[Any]]:
+    """The same part of large images, more than a tile: what lies outside is not looked at. Small ones stay whole.
+
+    Only where the first, the synthetic one, is large: else the others are shrunken to it as a whole.
+    """
+    if max(images[0].shape) <= _CUT:
+        return list(images)
+    place = rng.random(2)
+    return [_cut(image, place) for image in images]
+
+
+def _cut(image: NDArray[Any], place: NDArray[np.float64]) -> NDArray[Any]:
+    row, column = (int(share * max(0, side - _CUT)) for share, side in zip(place, image.shape, strict=True))
+    return image[row : row + _CUT, column : column + _CUT]
+
+
+def _on_its_own(pixels: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    """A genuine image at its own resolution, as archives hold them: often untouched."""
+    part = _cut(savepath.grey(pixels), rng.random(2))
+    return savepath.draw(rng, part.shape, untouched=0.4)(part)
+
+
+def _small(pixels: NDArray[Any]) -> FloatArray:
+    step = max(1, max(pixels.shape) // 256)
+    return savepath.grey(pixels[::step, ::step])
 
 
 def tile(image: NDArray[Any], rng: np.random.Generator) -> FloatArray:
@@ -135,9 +164,7 @@ def tile(image: NDArray[Any], rng: np.random.Generator) -> FloatArray:
 
 def seen_as(image: NDArray[Any], organ: Organ, rng: np.random.Generator) -> FloatArray:
     """A view of an image of this organ as other hospitals may show it: mirrored, shifted, of another contrast."""
-    picture = savepath.grey(image)
-    step = max(1, max(picture.shape) // 256)
-    picture = picture[::step, ::step]
+    picture = _small(image)
     if organ in _TURNABLE:
         picture = np.rot90(picture, int(rng.choice((0, 0, 1, 2, 3))))
         picture = _another_contrast(picture, rng) if rng.random() < 0.5 else picture
@@ -157,15 +184,15 @@ def _another_contrast(picture: FloatArray, rng: np.random.Generator) -> FloatArr
     """A random tone curve from black up, sometimes turning back: other weightings of the same head."""
     heights = np.cumsum(rng.uniform(-0.35 if rng.random() < 0.4 else 0.02, 1, 6))
     heights = np.concatenate([[0.0], np.maximum(heights, 0.02)])
-    return np.interp(picture, np.linspace(0, 0.9, 7), heights / heights.max()).astype(np.float32)
+    return np.asarray(np.interp(picture, np.linspace(0, 0.9, 7), heights / heights.max()), dtype=np.float32)
 
 
 def _moved(picture: FloatArray, rng: np.random.Generator) -> FloatArray:
     rows, columns = picture.shape
     turn, zoom = float(rng.normal(0, 8)), float(np.exp(rng.uniform(-0.25, 0.25)))
     matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), turn, zoom)
-    matrix[0, 0:2] *= float(np.exp(rng.uniform(-0.12, 0.12)))
-    matrix[:, 2] += rng.normal(0, 0.04, 2) * (columns, rows)
+    matrix[0, :2] = matrix[0, :2] * np.exp(rng.uniform(-0.12, 0.12))
+    matrix[:, 2] = matrix[:, 2] + rng.normal(0, 0.04, 2) * (columns, rows)
     edge = cv2.BORDER_REPLICATE if rng.random() < 0.5 else cv2.BORDER_CONSTANT
     return np.asarray(cv2.warpAffine(picture, matrix, (columns, rows), borderMode=edge), dtype=np.float32)
 

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models import inputs
+from models import inputs as volumes
+from models.images import inputs
 
 FloatArray = NDArray[np.float32]
 Step = Callable[[FloatArray], FloatArray]
@@ -37,7 +38,7 @@ class SavePath:
         for step in self.steps:
             image = step(image)
         stored = np.rint(np.clip(image, 0.0, 1.0) * self.top)
-        return stored.astype(np.uint8 if self.top <= 255 else np.uint16)
+        return np.asarray(stored, dtype=np.uint8 if self.top <= 255 else np.uint16)
 
 
 def draw(rng: np.random.Generator, shape: tuple[int, ...], *, untouched: float = 0.25, resize: bool = True) -> SavePath:
@@ -78,10 +79,12 @@ def twins(
     made = grey(synthetic)
     taken, pattern = (_brought(grey(image), made.shape, rng) for image in (genuine, reference))
     made, taken = _cropped(made, taken)
+    made, taken = _without_rim((made, taken), rng)
     if rng.random() < 0.5:
         made, taken = (specified(image, pattern) for image in (made, taken))
     else:
         made, taken = (matched(image, pattern) for image in (made, taken))
+    made, taken = _clean_air((made, taken), rng)
     made, taken = evened(made, taken, rng)
     if path is None:
         path = draw(rng, made.shape)
@@ -100,9 +103,10 @@ def grey(pixels: NDArray[Any]) -> FloatArray:
 def specified(image: FloatArray, pattern: FloatArray) -> FloatArray:
     """Exact histogram specification: the values of `pattern`, in the order of `image` (Coltuc 2006).
 
-    Ties are broken by the mean around a pixel.
+    Ties of 8-bit values are broken by the mean around a pixel.
     """
-    order = np.lexsort((cv2.blur(image, (5, 5)).ravel(), cv2.blur(image, (3, 3)).ravel(), image.ravel()))
+    around = 0.7 * cv2.blur(image, (3, 3)) + 0.3 * cv2.blur(image, (5, 5))
+    order = np.argsort(image + np.float32(1e-3) * around, axis=None)  # far less than a step of 8 bits
     values = np.sort(pattern, axis=None)
     places = (np.arange(image.size) * values.size) // image.size
     result = np.empty(image.size, dtype=np.float32)
@@ -127,38 +131,38 @@ def evened(one: FloatArray, other: FloatArray, rng: np.random.Generator) -> tupl
     if noisy <= 1.02 * clean or noisy < 5e-4:
         return one, other
     if rng.random() < 0.5:
-        return _noised(one, noisy, rng), other
-    smooth = _smoothed(other, clean)
-    return one, smooth
+        return _noised(one, clean, noisy, rng), other
+    return one, _smoothed(other, clean)
 
 
-def noise(image: FloatArray) -> float:
+def noise(image: FloatArray, intensity: tuple[float, float] | None = None) -> float:
     """The robust level of fine noise over tissue, of an image from 0 to 1."""
-    return inputs.noise_level(image, *inputs.intensity_range(image[np.newaxis]))
+    offset, scale = intensity or inputs.intensity(image)
+    return volumes.noise_level(image, offset, scale)
 
 
-def _noised(image: FloatArray, level: float, rng: np.random.Generator) -> FloatArray:
-    """Noise of a random colour over tissue, so much that `noise` becomes about `level`."""
+def _noised(image: FloatArray, own: float, level: float, rng: np.random.Generator) -> FloatArray:
+    """Noise of a random colour over tissue, so much that `noise`, which is `own`, becomes about `level`."""
     pattern = rng.standard_normal(image.shape, dtype=np.float32)
     if rng.random() < 0.6:
         pattern = np.asarray(cv2.GaussianBlur(pattern, (0, 0), float(rng.uniform(0.3, 0.7))), dtype=np.float32)
-    offset, scale = inputs.intensity_range(image[np.newaxis])
+    offset, scale = inputs.intensity(image)
     tissue = cv2.GaussianBlur((image > offset + 0.08 * scale).astype(np.float32), (0, 0), 1.0)
-    own = inputs.noise_level(pattern, -10.0, 1.0)
-    amount = float(np.sqrt(max(level**2 - noise(image) ** 2, 0.0))) / own
+    amount = float(np.sqrt(max(level**2 - own**2, 0.0))) / volumes.noise_level(pattern, -10.0, 1.0)
     for _ in range(2):
         noisy = np.asarray(image + amount * (pattern * tissue), dtype=np.float32)
-        amount *= float(np.clip(level / max(noise(noisy), 1e-6), 0.5, 2.0))
+        amount *= float(np.clip(level / max(noise(noisy, (offset, scale)), 1e-6), 0.5, 2.0))
     return np.asarray(image + amount * (pattern * tissue), dtype=np.float32)
 
 
 def _smoothed(image: FloatArray, level: float) -> FloatArray:
     """Blurred, so far that `noise` becomes about `level`."""
+    intensity = inputs.intensity(image)
     low, high = 0.15, 2.0
     for _ in range(5):
         middle = (low + high) / 2
         blurred = np.asarray(cv2.GaussianBlur(image, (0, 0), middle), dtype=np.float32)
-        low, high = (middle, high) if noise(blurred) > level else (low, middle)
+        low, high = (middle, high) if noise(blurred, intensity) > level else (low, middle)
     return np.asarray(cv2.GaussianBlur(image, (0, 0), (low + high) / 2), dtype=np.float32)
 
 
@@ -171,7 +175,7 @@ def _brought(image: FloatArray, shape: tuple[int, ...], rng: np.random.Generator
     top, left = ((have - cut) // 2 for have, cut in zip(image.shape, size, strict=True))
     part = image[top : top + size[0], left : left + size[1]]
     if ratio > 1 and rng.random() < 0.3:
-        part = cv2.GaussianBlur(part, (0, 0), float(rng.uniform(0.3, 0.6)) * ratio)
+        part = np.asarray(cv2.GaussianBlur(part, (0, 0), float(rng.uniform(0.3, 0.6)) * ratio), dtype=np.float32)
         way = int(rng.choice((cv2.INTER_LINEAR, cv2.INTER_CUBIC)))
     else:
         way = cv2.INTER_AREA if ratio > 1 else cv2.INTER_CUBIC
@@ -187,6 +191,19 @@ def _cropped(one: FloatArray, other: FloatArray) -> tuple[FloatArray, FloatArray
         return np.ascontiguousarray(image[top : top + size[0], left : left + size[1]])
 
     return cut(one), cut(other)
+
+
+def _without_rim(images: Sequence[FloatArray], rng: np.random.Generator) -> list[FloatArray]:
+    """Without the outermost rows and columns, where a generator's padding shows."""
+    side = min(images[0].shape)
+    top, bottom, left, right = (int(n) for n in rng.integers(max(3, side // 40), max(5, side // 16) + 1, 4))
+    return [np.ascontiguousarray(image[top:-bottom, left:-right]) for image in images]
+
+
+def _clean_air(images: Sequence[FloatArray], rng: np.random.Generator) -> list[FloatArray]:
+    """With the darkest shades as black: in the air around a body a scanner's file is often empty, a generator's not."""
+    floor = float(rng.uniform(0.02, 0.07))
+    return [np.asarray(np.clip((image - floor) / (1 - floor), 0, 1), dtype=np.float32) for image in images]
 
 
 def through_jpeg(image: FloatArray, quality: int) -> FloatArray:
@@ -229,7 +246,9 @@ def _noise(rng: np.random.Generator) -> Step:
         own = np.random.default_rng(seed)
         real, imaginary = (amount * own.standard_normal(image.shape, dtype=np.float32) for _ in range(2))
         if blur:
-            real, imaginary = (cv2.GaussianBlur(part, (0, 0), blur) for part in (real, imaginary))
+            real, imaginary = (
+                np.asarray(cv2.GaussianBlur(part, (0, 0), blur), dtype=np.float32) for part in (real, imaginary)
+            )
         return np.where(image > 0.01, np.sqrt((image + real) ** 2 + imaginary**2), image).astype(np.float32)
 
     return noisy

@@ -1,25 +1,21 @@
 """Trains a whole-image network: `train(ImageTrainingConfig(...))`, again to go on where a stopped run left off."""
 
 import json
-import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import cv2
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
-from models import checkpoint, networks
-from models.checkpoint import Run
+from models import fitting, networks
 from models.images import datasets, inputs
 from models.images.datasets import SOURCES, GenuineImage
 from models.images.samples import DEFAULT_SHARES, Batch, ImageBatches, Shares
 from models.images.synthetic import SyntheticImage, load_synthetic
 from models.splits import Split
-from models.training import draw_curves
 
 TRAINED_SOURCES = tuple(source.name for source in SOURCES if source.trains)
 
@@ -42,7 +38,7 @@ class ImageTrainingConfig:
     threads: int = 1
     workers: int = 1
     checkpoint_every: int = 100
-    bfloat16: bool = True
+    device: str = "cpu"
 
     @property
     def cache(self) -> Path:
@@ -54,7 +50,7 @@ class ImageTrainingConfig:
 
     def identity(self) -> str:
         """What must be equal for a checkpoint to be continued: all but paths, machine and length of the run."""
-        left_out = {"data", "synthetic", "output", "threads", "workers", "checkpoint_every", "steps"}
+        left_out = {"data", "synthetic", "output", "threads", "workers", "checkpoint_every", "steps", "device"}
         return json.dumps({key: value for key, value in asdict(self).items() if key not in left_out}, sort_keys=True)
 
 
@@ -64,6 +60,7 @@ def train(config: ImageTrainingConfig, *, stop_after: int | None = None, quiet: 
     `stop_after` ends this call after so many steps. Raises MissingData, and CheckpointMismatch when the folder holds a
     checkpoint of another configuration.
     """
+    cv2.setNumThreads(1)  # before the first use: a worker that is forked beside OpenCV's threads waits for ever
     genuine, synthetic = material(config, Split.TRAIN)
     batches = ImageBatches(genuine, synthetic, config.steps, config.seed, config.shares)
     return fit(config, batches, stop_after=stop_after, quiet=quiet)
@@ -86,24 +83,31 @@ def fit(
     """The loop of `train`, on batches that are already there."""
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
-    network = networks.build(config.network, **config.arguments).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.02)
-    config.output.mkdir(parents=True, exist_ok=True)
-    path = config.output / "checkpoint.safetensors"
-    run = checkpoint.resume(path, network, optimiser, config.identity()) or _start(network)
-    last = min(config.steps, run.step + stop_after) if stop_after else config.steps
-    for batch in _loader(batches, run.step, last, config.workers):
-        for group in optimiser.param_groups:
-            group["lr"] = _rate(config, run.step)
-        run.advance(network, _step(network, optimiser, batch, bfloat16=config.bfloat16))
-        if run.step % config.checkpoint_every == 0 or run.step == last:
-            checkpoint.save(path, run, network, optimiser, config.identity())
-            draw_curves(run.history, config.output / "curves.png")
-            if not quiet:
-                figures = "  ".join(f"{name} {run.recent(name):.3f}" for name in run.history)
-                print(f"step {run.step} of {config.steps}  {figures}", flush=True)
-    save_file({key: value.contiguous() for key, value in run.average.items()}, config.output / "weights.safetensors")
-    return config.output
+    schedule = fitting.Schedule(
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        output=config.output,
+        identity=config.identity(),
+        seed=config.seed,
+        device=config.device,
+        workers=config.workers,
+        checkpoint_every=config.checkpoint_every,
+    )
+    network = networks.build(config.network, **config.arguments)
+    return fitting.fit(schedule, network, batches, objective, stop_after=stop_after, quiet=quiet)
+
+
+def objective(network: nn.Module, batch: Batch, device: torch.device) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy of organs, no organ among them, and of synthesis; the shares that were right."""
+    views, organs, tiles, synthetic = (each.to(device) for each in batch)
+    with torch.autocast(device.type, torch.bfloat16):
+        output = network(views, tiles.float())
+    organ = functional.cross_entropy(output.organ.float(), organs, label_smoothing=0.02)
+    synthesis = functional.binary_cross_entropy_with_logits(output.synthesis.float(), synthetic.float())
+    loss = organ + 2.0 * synthesis
+    right = ((output.synthesis > 0) == (synthetic > 0)).float().mean()
+    named = (output.organ.argmax(dim=1) == organs).float().mean()
+    return loss, {"loss": loss.item(), "right": right.item(), "organ": named.item()}
 
 
 def trained_network(config: ImageTrainingConfig) -> nn.Module:
@@ -111,41 +115,3 @@ def trained_network(config: ImageTrainingConfig) -> nn.Module:
     network = networks.build(config.network, **config.arguments)
     network.load_state_dict(load_file(config.output / "weights.safetensors"))
     return network
-
-
-def _start(network: nn.Module) -> Run:
-    fresh = Run.start(network)
-    return Run(0, fresh.average, {"loss": [], "right": [], "organ": []})
-
-
-def _step(network: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, *, bfloat16: bool) -> dict[str, float]:
-    network.train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        output = network(batch.views, batch.tiles.float())
-    organ = functional.cross_entropy(output.organ.float(), batch.organ, label_smoothing=0.02)
-    synthesis = functional.binary_cross_entropy_with_logits(output.synthesis.float(), batch.synthetic.float())
-    loss = organ + 2.0 * synthesis
-    optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    norm = nn.utils.clip_grad_norm_(network.parameters(), 3.0)
-    if torch.isfinite(norm):
-        optimiser.step()
-    right = ((output.synthesis > 0) == (batch.synthetic > 0)).float().mean()
-    named = (output.organ.argmax(dim=1) == batch.organ).float().mean()
-    return {"loss": loss.item(), "right": right.item(), "organ": named.item()}
-
-
-def _rate(config: ImageTrainingConfig, step: int) -> float:
-    warm = min(1.0, (step + 1) / 100)
-    return config.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-
-
-def _loader(batches: ImageBatches, first: int, last: int, workers: int) -> Iterator[Batch]:
-    yield from DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(first, last),
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        multiprocessing_context="fork" if workers else None,
-    )
