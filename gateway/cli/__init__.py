@@ -15,12 +15,13 @@ from gateway.cli.fetch import fetch
 from gateway.cli.forwards import app as forwards
 from gateway.cli.generators import app as generators
 from gateway.cli.models import app as models
-from gateway.cli.models import evaluate, tamper, train
+from gateway.cli.models import evaluate, train
 from gateway.cli.network import send
 from gateway.cli.priors import priors
 from gateway.cli.rules import app as rules
 from gateway.cli.serve import serve
 from gateway.cli.studies import retry, status, study
+from gateway.cli.tamper import tamper
 from gateway.cli.verify import verify
 
 app = typer.Typer(

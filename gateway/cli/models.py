@@ -1,4 +1,4 @@
-"""Commands about the networks: what there is, tampered studies for trials, training, release and evaluation."""
+"""Commands about the networks: what there is, training, release and evaluation."""
 
 import json
 import os
@@ -81,41 +81,6 @@ def _covers(card: "ModelCard | ImageModelCard") -> tuple[list[str], list[str]]:
         return list(card.modalities), list(card.body_parts)
     modalities = {modality for organ in card.organs for modality in organ.modalities}
     return sorted(modalities), [organ.value for organ in card.organs]
-
-
-def tamper(
-    input_folder: Annotated[Path, typer.Argument(help="Folder with the DICOM files of one study.")],
-    output_folder: Annotated[Path, typer.Argument(help="Folder for the tampered copy; new, or empty.")],
-    family: Annotated[str, typer.Option("--family", help="Edit family; --family help lists them.")],
-    seed: Annotated[int, typer.Option("--seed", help="The same seed makes the same edit.")] = 1,
-    new_uids: Annotated[
-        bool, typer.Option("--new-uids", help="Give the copy its own UIDs, so that it can stand beside the original.")
-    ] = False,
-) -> None:
-    """Write a copy of a study with one region edited and every header kept, for trials and exercises."""
-    import numpy as np
-
-    from models.tampering.families import FAMILIES
-    from models.tampering.study import tamper_study
-
-    if family == "help":
-        table = Table("family", "what it claims", "trained on")
-        for each in FAMILIES.values():
-            table.add_row(each.name, each.edit_type.value, "yes" if each.trained else "no, kept for tests")
-        answers.print(table)
-        return
-    if not input_folder.is_dir():
-        fail(f"{input_folder} is not a folder; name one with the DICOM files of a study")
-    if output_folder.exists() and any(output_folder.iterdir()):
-        fail(f"{output_folder} is not empty; name a new folder, so that no genuine file is overwritten")
-    with plain_faults():
-        made = tamper_study(input_folder, output_folder, family, np.random.default_rng(seed), new_uids=new_uids)
-    answers.print(
-        f"{made.edit_type.value} by {made.family}: {len(made.edited)} slices of series {made.series_uid} edited\n"
-        f"study {made.study_uid} in {output_folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def train(

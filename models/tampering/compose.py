@@ -22,6 +22,7 @@ class Tampered:
     mask: Mask
     edit_type: EditType
     family: str
+    touched_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,13 @@ def tamper_volume(
         work, region, kind, material, rng, touched_up=touched, limits=(float(volume.min()), float(volume.max()))
     )
     result = np.where(region, edited.astype(volume.dtype), volume)
-    return Tampered(volume=result, mask=region, edit_type=kind.edit_type, family=kind.name)
+    return Tampered(
+        volume=result,
+        mask=region,
+        edit_type=kind.edit_type,
+        family=kind.name,
+        touched_up=touched and kind.region is None,
+    )
 
 
 def _box(mask: Mask) -> tuple[slice, slice, slice]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.errors import NoPlaceToEdit, UnknownFamily, UnusableVolume
+from models.errors import NoPlaceToEdit, UnknownFamily, UnusableStudy
 from models.tampering import benign, donors
 from models.tampering.compose import tamper_volume
 from models.tampering.families import FAMILIES, HELD_OUT, TRAINED, EditType, family
@@ -119,7 +119,7 @@ def test_new_uids_are_one_study_and_one_series(study: Path, tmp_path: Path) -> N
     assert len({header.FrameOfReferenceUID for header in headers}) == 1
 
 
-def test_a_compressed_study_is_stored_uncompressed_where_it_was_edited(study: Path, tmp_path: Path) -> None:
+def test_a_losslessly_compressed_study_keeps_its_syntax(study: Path, tmp_path: Path) -> None:
     compressed, output = tmp_path / "in", tmp_path / "out"
     compressed.mkdir()
     for path in study.glob("*.dcm"):
@@ -129,10 +129,11 @@ def test_a_compressed_study_is_stored_uncompressed_where_it_was_edited(study: Pa
     done = tamper_study(compressed, output, "telea", np.random.default_rng(1))
     for path in output.glob("*.dcm"):
         dataset = pydicom.dcmread(path)
-        assert dataset.file_meta.TransferSyntaxUID.is_compressed is (path not in done.edited)
-        assert dataset.pixel_array.shape == (128, 128)
+        assert dataset.file_meta.TransferSyntaxUID == pydicom.uid.RLELossless
+        genuine = pydicom.dcmread(compressed / path.name).pixel_array
+        assert np.array_equal(dataset.pixel_array, genuine) is (path not in done.edited)
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnusableVolume, match="no single-frame grey"):
+    with pytest.raises(UnusableStudy, match="no DICOM file"):
         tamper_study(tmp_path, tmp_path / "out", "telea", np.random.default_rng(0))
