@@ -61,11 +61,17 @@ class Diffusion(Generator):
     """Learns on crops of 64 pixels for the first `whole_from` steps, which is cheap, then on whole images."""
 
     def __init__(
-        self, whole_from: int, size: int = 128, width: int = 32, batch: int = 16, strength: float = 0.5, steps: int = 16
+        self,
+        whole_from: int,
+        size: int = 128,
+        width: int = 32,
+        batch: int = 16,
+        strengths: tuple[float, ...] = (0.3, 0.5),
+        steps: int = 8,
     ) -> None:
         super().__init__()
         self.whole_from, self.size, self.batch = whole_from, size, batch
-        self.strength, self.steps = strength, steps
+        self.strengths, self.steps = strengths, steps
         self.network = UNet(width)
 
     def learn(self, material: Material, step: int, optimiser: torch.optim.Optimizer, seed: int) -> dict[str, float]:
@@ -86,16 +92,16 @@ class Diffusion(Generator):
         return {"loss": float(loss.detach())}
 
     def make(self, organs: Tensor, images: Tensor) -> Tensor:
-        """From `images` under noise of `strength`, a share of the way to pure noise."""
-        times = torch.linspace(self.strength, 0, max(2, round(self.steps * self.strength)) + 1)
-        signal, spread = _share(times[:1])
+        """From `images` under noise, of the strengths in turn; a strength is a share of the way to pure noise."""
+        start = torch.tensor([self.strengths[place % len(self.strengths)] for place in range(len(images))])
+        signal, spread = _share(start)
         noisy = signal * images + spread * torch.randn_like(images)
-        for now, then in pairwise(times):
-            signal, spread = _share(now[None])
-            answer = self.network(noisy, now.repeat(len(noisy)), organs)
+        for now, then in pairwise(torch.linspace(1, 0, self.steps + 1)):
+            signal, spread = _share(start * now)
+            answer = self.network(noisy, start * now, organs)
             clean = (signal * noisy - spread * answer).clamp(-1, 1)
             noise = (noisy - signal * clean) / spread
-            signal, spread = _share(then[None])
+            signal, spread = _share(start * then)
             noisy = signal * clean + spread * noise
         return noisy.clamp(-1, 1)
 
