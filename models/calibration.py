@@ -18,16 +18,18 @@ _REVIEW_STUDIES = 0.05  # share of genuine series that may pass the review thres
 _MARGIN = 1.0  # logits between the loudest genuine series and the suspect threshold: few series to calibrate on
 
 
-def fit(trials: Trials) -> Calibration:
+def fit(trials: Trials, trained: Sequence[str] = TRAINED) -> Calibration:
     """Logistic calibration of slices and series, each with genuine and edited weighted as equally frequent.
+
+    Edited are the families that the model was `trained` on.
 
     The run is the longest that ranks edited series above genuine ones about as well as the best: the longer, the less a
     single slice decides.
     """
-    slices = [trial for trial in trials.slices if trial.family is None or trial.family in TRAINED]
-    ranking = {length: auc(*_series(trials, length)) for length in _RUNS}
+    slices = [trial for trial in trials.slices if trial.family is None or trial.family in trained]
+    ranking = {length: auc(*_series(trials, length, trained)) for length in _RUNS}
     run = max(length for length, value in ranking.items() if value >= max(ranking.values()) - _AS_GOOD)
-    edited, genuine = _series(trials, run)
+    edited, genuine = _series(trials, run, trained)
     return Calibration(
         slice=_logistic([trial.logit for trial in slices], [trial.family is not None for trial in slices]),
         study=_logistic([*edited, *genuine], [True] * len(edited) + [False] * len(genuine)),
@@ -35,15 +37,15 @@ def fit(trials: Trials) -> Calibration:
     )
 
 
-def thresholds(trials: Trials, calibration: Calibration) -> Thresholds:
+def thresholds(trials: Trials, calibration: Calibration, trained: Sequence[str] = TRAINED) -> Thresholds:
     """Thresholds that keep genuine series quiet.
 
     `pixel`: best F1 over all edited slices. `slice`: passed by 1 % of genuine slices. `review`: passed by 5 % of
     genuine series; `suspect`: one logit above the loudest of them. None is set below even odds.
     """
-    edited = np.sum([trial.pixels for trial in trials.slices if trial.family in TRAINED], axis=0)
+    edited = np.sum([trial.pixels for trial in trials.slices if trial.family in trained], axis=0)
     genuine = [trial.logit for trial in trials.slices if trial.family is None]
-    series = _series(trials, calibration.run)[1]
+    series = _series(trials, calibration.run, trained)[1]
     return Thresholds(
         pixel=float(PIXEL_THRESHOLDS[int(np.argmax(f1(edited)))]),
         slice=_at_least_even(calibration.slice, float(np.quantile(genuine, 1 - _QUIET_SLICES))),
@@ -52,9 +54,9 @@ def thresholds(trials: Trials, calibration: Calibration) -> Thresholds:
     )
 
 
-def _series(trials: Trials, run: int) -> tuple[list[float], list[float]]:
+def _series(trials: Trials, run: int, trained: Sequence[str]) -> tuple[list[float], list[float]]:
     """The logits of edited (trained families) and of genuine series."""
-    edited = [strongest_run(trial.logits, run) for trial in trials.studies if trial.family in TRAINED]
+    edited = [strongest_run(trial.logits, run) for trial in trials.studies if trial.family in trained]
     return edited, [strongest_run(trial.logits, run) for trial in trials.studies if trial.family is None]
 
 

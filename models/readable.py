@@ -1,71 +1,85 @@
 """The card as a page: what a person reads before trusting the model."""
 
+from collections.abc import Sequence
+
 from models.card import ModelCard
+from models.evaluation import Figures, tabulated
+from models.evaluation.published import field_table
+from models.reports import Table, text_of
+from models.reports.terminal import markdown
 
 
 def readable(card: ModelCard) -> str:
-    """The card as Markdown, with every measured figure."""
+    """The card as Markdown, with every measured figure that a table of the report holds."""
     figures = card.figures
-    overall, known = figures["overall"], figures["known_sources"]
-    (low, high), (from_, to) = overall["auc_interval"], known["auc_interval"]
-    lines = [
-        f"# {card.name} {card.version}",
-        "",
-        f"Marks edited pixels in brain MR ({card.network}). Licence of the weights: {card.licence}, the strictest",
-        "of the data sets used. Not a medical device.",
-        "",
-        f"SHA-256 of the weights: `{card.digest}`.",
-        "",
-        f"Image AUC of trained edit families on held-out patients: **{overall['auc']:.3f}** (95 % by patient:",
-        f"{low:.3f} to {high:.3f}; {overall['edited_slices']} edited slices against the genuine ones at their places),",
-        f"**{known['auc']:.3f}** ({from_:.3f} to {to:.3f}) without the scanner never seen.",
-        "",
-        "## Edited slices",
-        "",
-        "| | slices | AUC | found at 5 % false alarms | at 1 % | found at threshold | pixel F1 | type right |",
-        "|---|---|---|---|---|---|---|---|",
+    parts = [
+        f"# {card.name} {card.version}\n",
+        f"Marks edited pixels in brain MR ({card.network}). Licence of the weights: {card.licence}, the strictest\n"
+        "of the data sets used. Not a medical device.\n",
+        f"SHA-256 of the weights: `{card.digest}`.\n",
+        *_summary(figures),
+        _table(field_table(figures)),
+        *_tables("Edited slices", ranking(figures)),
+        *_tables("Four classes", tabulated.four_classes(figures)),
+        *_tables("Regions", [tabulated.froc(figures)]),
+        *_tables(
+            f"False alarms at the slice threshold ({card.thresholds.slice:.3f})",
+            [tabulated.alarms("Genuine slices called edited", figures["false_alarms"])],
+        ),
+        *_tables(
+            f"Series, at review ({card.thresholds.review:.3f}) and suspect ({card.thresholds.suspect:.3f})",
+            [tabulated.studies(figures)],
+        ),
+        *_tables("Calibration", [tabulated.reliability(figures)]),
+        *_tables("Compression, matrix, noise", [tabulated.ranking("After each condition", figures["by_condition"])]),
+        *_list("Domain (outside it: abstain)", [_range(name, ends) for name, ends in card.domain.items()]),
+        *_list("Data", [f"`{name}`: {text}" for name, text in card.data.items()]),
+        *_list("Known failures", card.known_failures),
+        "How these figures are measured: [docs/evaluation.md](../../docs/evaluation.md).\n",
     ]
+    return "\n".join(parts)
+
+
+def ranking(figures: Figures) -> list[Table]:
+    """The tables of edited slices: all, by source, by family."""
+    never = {name: f"{name} (held out)" for name in figures["never_trained"]}
     rows = {
-        "all trained families": overall,
-        "of these, known sources": known,
-        **figures["sources"],
-        **figures["families"],
+        "all trained families": figures["overall"],
+        "of these, known sources": figures["known_sources"],
+        **{f"never trained: {name}": row for name, row in figures["unseen"].items()},
+        **figures["by_touch_up"],
     }
-    rows |= {"touched up": figures["touched_up"], "as edited": figures["as_edited"]}
-    for name, row in rows.items():
-        keys = (
-            "sensitivity_at_5_percent",
-            "sensitivity_at_1_percent",
-            "sensitivity_at_threshold",
-            "pixel_f1_mean",
-            "type_right",
-        )
-        label = f"{name} (held out)" if card.families.get(name) == "held out" else name
-        lines.append(
-            f"| {label} | {row['edited_slices']} | {row['auc']:.3f} | "
-            + " | ".join(f"{row[k]:.2f}" for k in keys)
-            + " |"
-        )
-    lines += ["", f"## False alarms at the slice threshold ({card.thresholds.slice:.3f})", ""]
-    lines += ["| genuine slices of | slices | in 1,000 | at most (95 %) |", "|---|---|---|---|"]
-    for name, row in figures["false_alarms"].items():
-        lines.append(f"| {name} | {row['genuine_slices']} | {row['per_1000']:.1f} | {row['per_1000_at_most']:.1f} |")
-    lines += [
-        "",
-        f"## Series, at review ({card.thresholds.review:.3f}) and suspect ({card.thresholds.suspect:.3f})",
-        "",
+    families = {never.get(name, name): row for name, row in figures["families"].items()}
+    return [
+        tabulated.ranking("All", rows),
+        tabulated.ranking("By source (trained families)", figures["sources"]),
+        tabulated.ranking("By family (all sources)", families),
     ]
-    lines += ["| series of | genuine | edited | AUC | genuine at review | at suspect | edited at review | at suspect |"]
-    lines += ["|---|---|---|---|---|---|---|---|"]
-    for name, row in figures["studies"].items():
-        lines.append(
-            f"| {name} | {row['genuine']} | {row['edited']} | {row['auc']:.3f} | {row['genuine_at_review']} | "
-            f"{row['genuine_at_suspect']} | {row['edited_at_review']:.2f} | {row['edited_at_suspect']:.2f} |"
-        )
-    lines += ["", "## Domain (outside it: abstain)", ""]
-    lines += [f"- {name.replace('_', ' ')}: {low:.3g} to {high:.3g}" for name, (low, high) in card.domain.items()]
-    lines += ["", f"Calibration error of slices (balanced): {figures['calibration_error']:.3f}.", "", "## Data", ""]
-    lines += [f"- `{name}`: {text}" for name, text in card.data.items()]
-    lines += ["", "## Known failures", ""]
-    lines += [f"- {text}" for text in card.known_failures]
-    return "\n".join(lines) + "\n"
+
+
+def _summary(figures: Figures) -> list[str]:
+    overall, known = (tabulated.bounded(figures[name], "auc") for name in ("overall", "known_sources"))
+    return [
+        f"Image AUC of trained edit families on held-out patients, 95 % by patient: **{overall}**\n"
+        f"({figures['edited_slices']} edited slices against the genuine ones at their places); **{known}** without\n"
+        "sources never seen.\n",
+        f"Edits that were tried (SHA-256): `{figures['edits']}`.\n",
+    ]
+
+
+def _tables(title: str, tables: Sequence[Table]) -> list[str]:
+    return [f"## {title}\n", *(_table(table) for table in tables)]
+
+
+def _table(table: Table) -> str:
+    note = f"\n{table.note}\n" if table.note else ""
+    return f"**{table.caption}**\n\n{markdown(table)}{note}"
+
+
+def _list(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"## {title}\n", "\n".join(f"- {line}" for line in lines) + "\n"]
+
+
+def _range(name: str, ends: Sequence[float]) -> str:
+    low, high = ends
+    return f"{name.replace('_', ' ')}: {text_of(low)} to {text_of(high)}"

@@ -13,10 +13,11 @@ from torch import nn
 from models import calibration, datasets, inputs, networks
 from models.card import ModelCard
 from models.datasets import Case
-from models.evaluation import Report, report, trials_of
+from models.evaluation import Figures, families, report, trials_of
 from models.readable import readable
 from models.registry import SHIPPED, LoadedModel, publish
-from models.splits import Split
+from models.reports.plain import plain
+from models.splits import UNSEEN, Split
 from models.tampering.families import FAMILIES
 from models.training import TrainingConfig
 from models.trials import Plan, Trials
@@ -49,7 +50,7 @@ def release(
     *,
     folder: Path = SHIPPED,
     plan: Plan | None = None,
-) -> tuple[ModelCard, Report]:
+) -> tuple[ModelCard, Figures]:
     """Publish the averaged weights of `config`'s run as `name` into `folder`; all that the card states is measured.
 
     Raises MissingData when a source is absent.
@@ -73,19 +74,21 @@ def draft(config: TrainingConfig, name: str, version: str) -> ModelCard:
         digest="0" * 64,
         licence=LICENCE,
         domain=domain_ranges(datasets.load(config.data, _cache(config), config.sources)),
-        data=DATA,
-        families={key: "trained" if family.trained else "held out" for key, family in FAMILIES.items()},
+        data={name: text for name, text in DATA.items() if name in config.sources or name in UNSEEN},
+        families={name: "trained" if name in config.families else "held out" for name in FAMILIES},
         known_failures=KNOWN_FAILURES,
     )
 
 
 def conclude(
     card: ModelCard, network: nn.Module, heard: Trials, measured: Trials, folder: Path
-) -> tuple[ModelCard, Report]:
+) -> tuple[ModelCard, Figures]:
     """Calibrate on `heard`, report on `measured`, publish both with the network."""
-    fitted = calibration.fit(heard)
-    card = card.model_copy(update={"calibration": fitted, "thresholds": calibration.thresholds(heard, fitted)})
-    figures = report(measured, card)
+    trained = families.trained(card)
+    fitted = calibration.fit(heard, trained)
+    chosen = calibration.thresholds(heard, fitted, trained)
+    card = card.model_copy(update={"calibration": fitted, "thresholds": chosen})
+    figures = plain(report(measured, card))
     card = publish(network, card.model_copy(update={"figures": figures}), folder)
     (folder / "cards" / f"{card.name}.md").write_text(readable(card), encoding="utf-8")
     return card, figures

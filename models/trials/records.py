@@ -17,7 +17,8 @@ class SliceTrial:
     `type_right`: share of the edited pixels whose most likely edit type is the true one. `shares` (types,): the edit
     types of what was flagged, weighted by its probability. `position`: 0 for the first slice of a series, 1 for the
     last. `size`: the diameter of a disc as large as the edit in this slice, as a share of the slice's width. `tumour`:
-    whether the genuine slice shows a marked tumour, None where its source marks none.
+    whether the genuine slice shows a marked tumour, None where its source marks none. `tumour_said`: the model's
+    probability of a real tumour, NaN of one that marks edits alone.
     """
 
     source: str
@@ -34,6 +35,7 @@ class SliceTrial:
     edit_type: str | None = None
     size: float = 0.0
     tumour: bool | None = None
+    tumour_said: float = float("nan")
     shares: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
     condition: str = AS_STORED
 

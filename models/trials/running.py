@@ -201,6 +201,7 @@ class _Tried:
             true = names.index(tampered.edit_type.value)
             right = float((types.argmax(axis=0)[mask] == true).mean())
         weight = np.where(edit >= 0.5, edit, 0.0)
+        tumour = getattr(said, "tumour", None)  # of models that tell: (slices,), probability of a real tumour
         return SliceTrial(
             source=case.source,
             patient=case.patient,
@@ -216,6 +217,7 @@ class _Tried:
             edit_type=tampered.edit_type.value if tampered else None,
             size=float(2 * np.sqrt(mask.sum() / np.pi) / mask.shape[1]),
             tumour=_shows_tumour(case, number),
+            tumour_said=float("nan") if tumour is None else float(tumour[place]),
             shares=(types * weight).sum(axis=(1, 2)) / max(float(weight.sum()), 1e-6),
         )
 
