@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -24,6 +25,10 @@ from gateway.app import App, CannotStart, build, configure_log
 from gateway.handover import take_over
 from gateway.metrics import write_waited
 from gateway.metrics.snapshots import Publisher, folder
+from storage import AuditEvent, AuditEventType, AuditOutcome, role_actor
+
+if TYPE_CHECKING:
+    from gateway.pipeline.analysing import Analyst
 
 log = structlog.get_logger(__name__)
 
@@ -131,15 +136,9 @@ def _analyse(app: App) -> None:
 
     stop = _stopped_by_signal()
     limit_memory(app.settings.analysis.memory_limit)
-    from gateway.pipeline.analysing import Analyst
     from gateway.pipeline.workflow import register_revisions, register_verifications
-    from inference.errors import InferenceError
-    from models.errors import ModelsError
 
-    try:
-        analyst = Analyst(app)
-    except (ModelsError, InferenceError) as fault:
-        raise CannotStart(f"analysis: {fault}") from fault
+    analyst = ready_analyst(app)
     worker = Worker(app.settings, executor_id(Role.ANALYSE), [ANALYSE_QUEUE])
     register_revisions(worker, app, analyst)
     register_verifications(worker, app, analyst.decoding)
@@ -148,6 +147,27 @@ def _analyse(app: App) -> None:
     stop.wait()
     worker.stop(DRAIN_SECONDS)
     analyst.decoding.close()
+
+
+def ready_analyst(app: App) -> "Analyst":
+    """Who analyses, its models loaded and verified.
+
+    Raises CannotStart where they cannot be; weights that are not those of their card are an event of the ledger, too.
+    """
+    from gateway.pipeline.analysing import Analyst
+    from inference.errors import InferenceError
+    from models.errors import ModelsError, WeightsMismatch
+
+    try:
+        return Analyst(app)
+    except WeightsMismatch as fault:
+        actor, details = role_actor(Role.ANALYSE.value), {"reason": str(fault)}
+        app.ledger.record(
+            AuditEvent(AuditEventType.WEIGHTS_REFUSED, actor, AuditOutcome.SERIOUS_FAILURE, details=details)
+        )
+        raise CannotStart(f"analysis: {fault}") from fault
+    except (ModelsError, InferenceError) as fault:
+        raise CannotStart(f"analysis: {fault}") from fault
 
 
 def _deliver(app: App) -> None:

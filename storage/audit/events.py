@@ -44,6 +44,7 @@ class AuditEventType(StrEnum):
     APPLICATION_STARTED = "application-started"
     APPLICATION_STOPPED = "application-stopped"
     PROCESS_DIED = "process-died"
+    WEIGHTS_REFUSED = "weights-refused"
     ASSOCIATION_REFUSED = "association-refused"
     CONNECTION_TESTED = "connection-tested"
     INSTANCE_STORED = "instance-stored"
@@ -165,6 +166,7 @@ _MESSAGES = {
     AuditEventType.LOGIN_REFUSED: EventId.USER_AUTHENTICATION,
     AuditEventType.BASELINE_FORGOTTEN: EventId.SECURITY_ALERT,
     AuditEventType.COLLECTOR_REFUSED: EventId.SECURITY_ALERT,
+    AuditEventType.WEIGHTS_REFUSED: EventId.SECURITY_ALERT,
     AuditEventType.LEDGER_KEY_PUBLISHED: EventId.SECURITY_ALERT,
     AuditEventType.LEDGER_CHECKPOINTED: EventId.AUDIT_LOG_USED,
     AuditEventType.LEDGER_ANCHORED: EventId.AUDIT_LOG_USED,
