@@ -81,12 +81,9 @@ def sample(
             made = _made(loaded[instance.seed], mine, split, wanted[place], seed)
             folder = Path(kind) / source / split.value
             (output / folder).mkdir(parents=True, exist_ok=True)
-            for old in (output / folder).glob("*.png"):
-                old.unlink()
             for index, (pixels, patient) in enumerate(made):
                 path = folder / f"{index:04d}.png"
-                if not cv2.imwrite(str(output / path), pixels):
-                    raise OSError(f"{output / path} cannot be written; look at the space left in {output}")
+                _write(output / path, pixels)
                 rows.append(
                     {
                         "path": path.as_posix(),
@@ -100,6 +97,10 @@ def sample(
                     }
                 )
     _enter(output / INDEX, kind, rows)
+    named = {output / row["path"] for row in rows}
+    for path in (output / kind).glob("*/*/*.png"):
+        if path not in named:
+            path.unlink()
     return len(rows)
 
 
@@ -140,6 +141,13 @@ def remade(network: Generator, organ: int, images: NDArray[np.uint8]) -> NDArray
     with torch.no_grad():
         made = network.make(torch.full((len(images),), organ), scaled(images))
     return np.asarray(made.squeeze(1).numpy(), dtype=np.float32)
+
+
+def _write(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Under another name first: who reads meanwhile gets the earlier image or this one."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    partial.replace(path)
 
 
 def _enter(index: Path, kind: str, rows: Sequence[dict[str, str]]) -> None:
