@@ -31,8 +31,8 @@ def fit(trials: Trials, trained: Sequence[str] = TRAINED) -> Calibration:
     run = max(length for length, value in ranking.items() if value >= max(ranking.values()) - _AS_GOOD)
     edited, genuine = _series(trials, run, trained)
     return Calibration(
-        slice=_logistic([trial.logit for trial in slices], [trial.family is not None for trial in slices]),
-        study=_logistic([*edited, *genuine], [True] * len(edited) + [False] * len(genuine)),
+        slice=logistic([trial.logit for trial in slices], [trial.family is not None for trial in slices]),
+        study=logistic([*edited, *genuine], [True] * len(edited) + [False] * len(genuine)),
         run=run,
     )
 
@@ -64,7 +64,8 @@ def _at_least_even(logistic: Logistic, logit: float) -> float:
     return float(np.clip(logistic.probability(logit), 0.5, 0.9999))
 
 
-def _logistic(logits: Sequence[float], edited: Sequence[bool]) -> Logistic:
+def logistic(logits: Sequence[float], edited: Sequence[bool]) -> Logistic:
+    """Platt's scaling with both classes weighted as equally frequent."""
     x, y = np.asarray(logits, dtype=np.float64), np.asarray(edited)
     weight = np.where(y, 0.5 / max(int(y.sum()), 1), 0.5 / max(int((~y).sum()), 1))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from gateway.cli import train_images
 from gateway.cli.options import JsonOption, answers, fail
 
 if TYPE_CHECKING:
@@ -104,12 +105,35 @@ def train(
         ),
     ] = None,
     version: Annotated[str, typer.Option("--version", help="Version in the card of what is published.")] = "0",
+    image_steps: Annotated[int, typer.Option("--steps", min=1, help="Of organ-resnet and organ-attention.")] = 3000,
+    without_generator: Annotated[
+        list[str] | None, typer.Option("--without-generator", help="A kind of generator to leave out; may be repeated.")
+    ] = None,
+    without_source: Annotated[
+        list[str] | None, typer.Option("--without-source", help="A source to leave out; may be repeated.")
+    ] = None,
 ) -> None:
-    """Train an edit network on genuine images and their edited twins; a run that was stopped goes on.
+    """Train a network on genuine images and their edited or synthetic twins; a run that was stopped goes on.
 
-    The name says which: edit-unet, edit-unet-density (with a map of how densely a region was edited) or edit-maskrcnn
-    (real, added and removed tumours as instances), each alone or with a suffix.
+    The name says which: edit-unet, edit-unet-density (with a map of how densely a region was edited), edit-maskrcnn
+    (real, added and removed tumours as instances), or of whole images organ-resnet or organ-attention, each alone or
+    with a suffix.
     """
+    if name.startswith(train_images.NAMES):
+        with plain_faults():
+            train_images.train_images(
+                name,
+                data,
+                runs,
+                steps=image_steps,
+                seed=seed,
+                threads=threads,
+                without_generators=tuple(without_generator or ()),
+                without_sources=tuple(without_source or ()),
+                publish=publish,
+                version=version,
+            )
+        return
     from dataclasses import replace
 
     from models.recipes import recipe_of

@@ -84,19 +84,17 @@ def audit(found: Sequence[AuditPair], seed: int = 1) -> dict[str, dict[str, Any]
     groups = np.array([pair.group for pair in found] * 2)
     tables = {name: np.array([view(image) for image in images]) for name, view in VIEWS.items()}
     tables["all together"] = np.hstack(list(tables.values()))
-    figures = {}
-    for name, table in tables.items():
-        best = max(
-            (_crossed(table, labels, groups, learn, seed) for learn in (_logistic, _stumps)),
-            key=lambda scores: auc(scores[labels], scores[~labels]),
-        )
-        low, high = interval(
-            list(groups),
-            lambda chosen, best=best: auc(best[chosen][labels[chosen]], best[chosen][~labels[chosen]]),
-            seed,
-        )
-        figures[name] = {"auc": auc(best[labels], best[~labels]), "interval": [low, high], "pairs": len(found)}
-    return figures
+    return {name: _figures(table, labels, groups, seed) for name, table in tables.items()}
+
+
+def _figures(table: Table, labels: NDArray[np.bool_], groups: NDArray[np.str_], seed: int) -> dict[str, Any]:
+    def told(scores: Table, chosen: Any = slice(None)) -> float:
+        made = labels[chosen]
+        return auc(scores[chosen][made], scores[chosen][~made])
+
+    best = max((_crossed(table, labels, groups, learn, seed) for learn in (_logistic, _stumps)), key=told)
+    low, high = interval(list(groups), lambda chosen: told(best, chosen), seed)
+    return {"auc": told(best), "interval": [low, high], "pairs": len(table) // 2}
 
 
 def gate(figures: dict[str, dict[str, Any]]) -> None:

@@ -16,8 +16,8 @@ from models import inputs
 FloatArray = NDArray[np.float32]
 
 VIEW = 96
-TILE = 128
-MOST_TILES = 9
+TILE = 96
+MOST_TILES = 12
 SMALLEST = 48  # rows or columns: less than this shows no organ
 _SIDE = 1536  # a larger image is thinned to this before it is shrunken
 _FEW_LEVELS = 4  # distinct grey values; a drawing or a mask, no image of a scanner
@@ -47,7 +47,7 @@ _ENOUGH = 256  # fewer foreground pixels than this say nothing about noise
 class Seen:
     """What a network sees of one image.
 
-    `view` (1, 96, 96); `tiles` (tiles, channels, 128, 128), at least one; `corners` the row and column of each tile.
+    `view` (1, 96, 96); `tiles` (tiles, channels, 96, 96), at least one; `corners` the row and column of each tile.
     """
 
     view: FloatArray

@@ -22,14 +22,14 @@ from models.images.organs import KNOWN, Organ
 from models.images.synthetic import SyntheticImage
 
 NO_ORGAN = len(KNOWN)
-_CUT = 200  # pixels of a side
+_CUT = 176  # pixels of a side
 _TURNABLE = (Organ.BRAIN_MR,)  # sagittal, coronal or axial, and of any contrast
 
 
 class Batch(NamedTuple):
     """What one training step sees.
 
-    `views` (views, 1, 96, 96) with `organ` (views,), NO_ORGAN among them; `tiles` (images, 1, channels, 128, 128),
+    `views` (views, 1, 96, 96) with `organ` (views,), NO_ORGAN among them; `tiles` (images, 1, channels, 96, 96),
     bfloat16, with `synthetic` (images,) 0 or 1.
     """
 
@@ -87,7 +87,8 @@ class ImageBatches(Dataset[Batch]):
         for _ in range(self._shares.pairs):
             made, genuine, reference = self._pair(rng)
             shown += [(made.pixels, made.organ), (genuine, made.organ)]
-            both = savepath.twins(*_cuts((made.pixels, genuine, reference), rng), rng)
+            cut = _cuts((made.pixels, genuine, reference), rng)
+            both = savepath.twins(*cut, rng)
             tiles += [(tile(image, rng), label) for image, label in zip(both, (1, 0), strict=True)]
         for _ in range(self._shares.alone):
             image = self._draw(rng)
@@ -121,15 +122,17 @@ class ImageBatches(Dataset[Batch]):
         return made, genuine, reference
 
 
-def _cuts(images: Sequence[NDArray[Any]], rng: np.random.Generator) -> list[NDArray[Any]]:
+def _cuts(
+    images: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], rng: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """The same part of large images, more than a tile: what lies outside is not looked at. Small ones stay whole.
 
     Only where the first, the synthetic one, is large: else the others are shrunken to it as a whole.
     """
     if max(images[0].shape) <= _CUT:
-        return list(images)
+        return images
     place = rng.random(2)
-    return [_cut(image, place) for image in images]
+    return _cut(images[0], place), _cut(images[1], place), _cut(images[2], place)
 
 
 def _cut(image: NDArray[Any], place: NDArray[np.float64]) -> NDArray[Any]:
@@ -149,7 +152,7 @@ def _small(pixels: NDArray[Any]) -> FloatArray:
 
 
 def tile(image: NDArray[Any], rng: np.random.Generator) -> FloatArray:
-    """Channels of one tile with tissue, turned and mirrored at random: (1, channels, 128, 128)."""
+    """Channels of one tile with tissue, turned and mirrored at random: (1, channels, 96, 96)."""
     offset, scale = inputs.intensity(image)
     for _ in range(4):
         row, column = (int(rng.integers(max(0, side - TILE) + 1)) for side in image.shape)
