@@ -25,6 +25,7 @@ from models.reports.plain import plain
 from models.splits import Split
 
 _NOT_ON_CARDS = ("compared",)
+_COMPARED_WAYS = ("JPEG 80", RANDOM_WAY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ def evaluate(
     plan, card = plan or Plan(), model.card
     chosen = trials.pairs(images.synthetic, images.known, seed)
     said = trials.ask_pairs(model, chosen, seed, quiet=quiet)
-    ways = _ways(model, _treated(chosen, plan), seed, quiet=quiet)
+    ways = trials.ask_ways(model, _treated(chosen, plan), seed, quiet=quiet)
     stored = trials.ask(model, images.genuine, quiet=quiet, what="genuine images")
     unknown, cost = strange.answers(model, seed)
     known = [trial for trial in stored if trial.subject.known]
@@ -172,7 +173,7 @@ def _brief(
         "organ": measures.organs(stored),
         **core(said, card),
         "false_alarms": measures.alarms(stored, card),
-        "robustness": {way: _robust(found, card) for way, found in ways.items()},
+        "robustness": {way: _robust(ways[way], card) for way in _COMPARED_WAYS},
     }
 
 
@@ -181,7 +182,8 @@ def _brief_of(
 ) -> Figures:
     name = model.card.name
     said = trials.ask_pairs(model, chosen, seed, quiet=quiet, what=f"{name}: pairs")
-    ways = _ways(model, _treated(chosen, plan), seed, quiet=quiet)
+    few = _treated(chosen, plan)
+    ways = {way: trials.ask_pairs(model, few, seed, way, quiet=quiet, what=f"{name}: pairs") for way in _COMPARED_WAYS}
     stored = trials.ask(model, images.known, quiet=quiet, what=f"{name}: genuine images")
     return _brief(said, stored, ways, model.card)
 
@@ -189,10 +191,6 @@ def _brief_of(
 def _treated(chosen: Sequence[Pair], plan: Plan) -> list[Pair]:
     wanted = {id(subject) for subject in subjects.treated([pair.made for pair in chosen], plan)}
     return [pair for pair in chosen if id(pair.made) in wanted]
-
-
-def _ways(model: ImageModel, chosen: Sequence[Pair], seed: int, *, quiet: bool) -> dict[str, list[Trial]]:
-    return {way: trials.ask_pairs(model, chosen, seed, way, quiet=quiet) for way in trials.WAYS}
 
 
 def _robust(found: Sequence[Trial], card: ImageModelCard) -> Figures:

@@ -107,9 +107,11 @@ def _worst(evaluation: Evaluation) -> list[Picture]:
 
     found = []
     if misses:
-        found.append(contact_sheet([tile(k) for k in misses], "Synthetic images that were believed most"))
+        found.append(contact_sheet([tile(k) for k in misses], "Synthetic images that were believed most", lines=3))
     if alarms:
-        found.append(contact_sheet([tile(k) for k in alarms], "Genuine images that were doubted most, saved alike"))
+        found.append(
+            contact_sheet([tile(k) for k in alarms], "Genuine images that were doubted most, saved alike", lines=3)
+        )
     others = sorted(evaluation.stored, key=lambda trial: -card.image_probability(trial.logit))
     flagged = [t for t in others if card.image_probability(t.logit) >= card.thresholds.image][:_WORST]
     if flagged:
@@ -120,5 +122,5 @@ def _worst(evaluation: Evaluation) -> list[Picture]:
             )
             for trial in flagged
         ]
-        found.append(contact_sheet(tiles, "Genuine images that were doubted most, as their sources have them"))
+        found.append(contact_sheet(tiles, "Genuine images that were doubted most, as their sources have them", lines=3))
     return found

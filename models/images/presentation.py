@@ -127,8 +127,8 @@ def _aim(
 def _measured(figures: Figures) -> Section:
     protocol = figures["protocol"]
     images = [
-        *(("genuine", name, row["images"], row["patients"]) for name, row in protocol["genuine"].items()),
-        *(("synthetic", name, row["images"], row["patients"]) for name, row in protocol["synthetic"].items()),
+        *((name, "genuine", row["images"], row["patients"]) for name, row in protocol["genuine"].items()),
+        *((name, "synthetic", row["images"], row["patients"]) for name, row in protocol["synthetic"].items()),
     ]
     text = (
         "Images of patients that no part of training, calibration or choice of thresholds has seen; seed "
@@ -139,7 +139,7 @@ def _measured(figures: Figures) -> Section:
     aims = Table("What was aimed at", ("what", "aim", "measured", ""), targets(figures))
     counts = Table(
         "Images",
-        ("", "source or kind of generator", "images", "patients or runs"),
+        ("source or kind of generator", "", "images", "patients or runs"),
         images,
         note="Of a free sample each image counts as a patient; where a source names none, a run of neighbours does.",
     )
@@ -168,11 +168,11 @@ def _organ(figures: Figures) -> Section:
                 Measured(row["accuracy_of_likeliest"], percent=True, digits=4),
             )
         )
-    columns = ("images", "images", "patients", "wrong", "withheld", "right", "errors at most (95 %)", "likeliest right")
+    columns = ("", "images", "patients", "wrong", "withheld", "right", "errors at most (95 %)", "likeliest right")
     note = (
         "A withheld answer counts as an error in “right”; “likeliest right” is what it would be if none were withheld."
     )
-    tables = [Table("Organ", columns, rows, note)]
+    tables = [Table("Answers about the organ", columns, rows, note)]
     wrong = [
         (each["image"], each["organ"], each["said"])
         for found in (organ["genuine"], *organ["other_sources"].values())
@@ -282,7 +282,10 @@ def _synthesis(figures: Figures) -> Section:
     instances = [_separated(name, row) for name, row in figures["by_instance"].items()]
     tables = [
         Table(
-            "Genuine or synthetic", ("", *_SEPARATION), rows, "F1 is that of as many genuine images as synthetic ones."
+            "Synthetic images against genuine ones",
+            ("", *_SEPARATION),
+            rows,
+            "F1 is that of as many genuine images as synthetic ones.",
         ),
         Table("By kind of generator", ("kind", *_SEPARATION), kinds),
         Table("Within each organ", ("organ", *_SEPARATION), organs),
@@ -353,8 +356,8 @@ def _robustness(figures: Figures) -> Section:
 
 def _calibration(figures: Figures) -> Section:
     rows = [(name, row["images"], Measured(row["ece"])) for name, row in figures["calibration"].items()]
-    note = "Expected calibration error over ten bins, with as many genuine images as synthetic ones."
-    return Section("Calibration", (), [Table("Calibration", ("", "images", "ECE"), rows, note)])
+    note = "Over ten bins, with as many genuine images as synthetic ones."
+    return Section("Calibration", (), [Table("Expected calibration error", ("", "images", "ECE"), rows, note)])
 
 
 def _series(figures: Figures, review: float, suspect: float) -> Section:
@@ -378,7 +381,7 @@ def _series(figures: Figures, review: float, suspect: float) -> Section:
         "organ named",
     )
     note = "Synthetic series are images of one generator and source together; a run or a patient's images otherwise."
-    return Section("Series", "Images of a series judged together.", [Table("Series", columns, rows, note)])
+    return Section("Series", "Images of a series judged together.", [Table("Verdicts on series", columns, rows, note)])
 
 
 def _unknown(figures: Figures, cost: Figures) -> Section:
@@ -411,7 +414,11 @@ def _audits(figures: Figures) -> Section:
         "Classifiers that see only what must not matter, by patient: down the save path they should be near 0.5. The "
         "better of two classifiers stands here."
     )
-    return Section("Audits", text, [Table("Audits", ("audit", *names), rows)] if rows else [])
+    return Section(
+        "Audits",
+        text,
+        [Table("Area under the curve of simple classifiers", ("what they see", *names), rows)] if rows else [],
+    )
 
 
 def _plain(value: Any) -> Cell:
@@ -450,7 +457,9 @@ def _compared(figures: Figures) -> Section:
         "ECE",
     )
     return Section(
-        "Networks compared", "The same images, the same treatments.", [Table("Networks", columns, rows)] if rows else []
+        "Networks compared",
+        "The same images, the same treatments.",
+        [Table("Networks side by side", columns, rows)] if rows else [],
     )
 
 

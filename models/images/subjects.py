@@ -54,8 +54,8 @@ class Plan:
 
     known: int = 500
     other: int = 250
-    synthetic: int = 40
-    treated: int = 6
+    synthetic: int = 30
+    treated: int = 4
     beside: int = 60
     series: int = 12
     audited: int = 400

@@ -5,7 +5,7 @@ A synthetic image is always asked about with a genuine one beside it, of the sam
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,16 +53,24 @@ class Pair:
     def saved(self, seed: int, way: str = UNTREATED) -> tuple[NDArray[Any], NDArray[Any]]:
         """Both as files would hold them; what they meet on the way hangs on the pair and the seed alone."""
         key = zlib.crc32(f"{self.made.key} {self.real.key}".encode())
-        path = None if way == RANDOM_WAY else savepath.SavePath(())
-        both = savepath.twins(
-            np.array(self.made.pixels),
-            np.array(self.real.pixels),
-            np.array(self.reference.pixels),
-            np.random.default_rng([seed, key]),
-            path=path,
-        )
-        if way in (RANDOM_WAY, UNTREATED):
-            return both
+        both = self._shared(seed, key, None if way == RANDOM_WAY else savepath.SavePath(()))
+        return both if way == RANDOM_WAY else self._treated(both, seed, key, way)
+
+    def ways(self, seed: int) -> Iterator[tuple[str, tuple[NDArray[Any], NDArray[Any]]]]:
+        """Every way of WAYS with what `saved` gives for it."""
+        key = zlib.crc32(f"{self.made.key} {self.real.key}".encode())
+        untreated = self._shared(seed, key, savepath.SavePath(()))
+        for way in TREATMENTS:
+            yield way, self._treated(untreated, seed, key, way)
+        yield RANDOM_WAY, self.saved(seed, RANDOM_WAY)
+
+    def _shared(self, seed: int, key: int, path: savepath.SavePath | None) -> tuple[NDArray[Any], NDArray[Any]]:
+        made, real, reference = (np.array(subject.pixels) for subject in (self.made, self.real, self.reference))
+        return savepath.twins(made, real, reference, np.random.default_rng([seed, key]), path=path)
+
+    def _treated(
+        self, both: tuple[NDArray[Any], NDArray[Any]], seed: int, key: int, way: str
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         made, real = (TREATMENTS[way](pixels, np.random.default_rng([seed, key, 1])) for pixels in both)
         return made, real
 
@@ -115,10 +123,19 @@ def ask_pairs(
     return trials
 
 
+def ask_ways(
+    model: ImageModel, chosen: Sequence[Pair], seed: int, *, what: str = "pairs", quiet: bool = True
+) -> dict[str, list[Trial]]:
+    """Put both images of every pair to the model in every way."""
+    found: dict[str, list[Trial]] = {way: [] for way in WAYS}
+    for pair in track(chosen, f"{what}, {len(WAYS)} ways", disable=quiet):
+        for way, both in pair.ways(seed):
+            said = model.predict(both)
+            answers = zip((pair.made, pair.real), said, strict=True)
+            found[way] += [Trial(subject, way, answer) for subject, answer in answers]
+    return found
+
+
 def split(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
     """The synthetic ones, and the genuine ones."""
     return [t for t in trials if t.subject.synthetic], [t for t in trials if not t.subject.synthetic]
-
-
-def of(trials: Sequence[Trial], wanted: Callable[[Subject], bool]) -> list[Trial]:
-    return [trial for trial in trials if wanted(trial.subject)]

@@ -2,10 +2,11 @@
 
 import base64
 import re
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from models.reports.report import Picture, Report, Section, Table, text_of
+from models.reports.report import Cell, Measured, Picture, Report, Section, Table, text_of
 
 _STYLE = """
 :root { color-scheme: light }
@@ -19,13 +20,11 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 caption { text-align: left; font-weight: 600; padding-bottom: .3rem }
 th, td { border-bottom: 1px solid #bbb; padding: .25rem .6rem; text-align: right; vertical-align: top }
 th:first-child, td:first-child { text-align: left; min-width: 8rem } thead th { border-bottom: 2px solid #1a1a1a }
-tbody th { font-weight: 400 } td { white-space: nowrap }
-td.words { text-align: left; white-space: normal; min-width: 12rem }
+tbody th { font-weight: 400 } td span { white-space: nowrap } .words { text-align: left }
 .note { font-size: .85rem; margin: .3rem 0 0 } figure { margin: 1.5rem 0 } img { max-width: 100%; height: auto }
 figcaption { font-size: .9rem }
 @media print { nav { display: none } .table { overflow: visible } }
 """
-_LONG = 24  # characters: a cell of more is text that may wrap
 
 
 def page(report: Report) -> str:
@@ -73,17 +72,16 @@ def _section(section: Section, anchor: str) -> str:
 
 
 def _table(table: Table) -> str:
-    columns = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+    words = [place for place, cells in enumerate(zip(*table.rows, strict=True)) if _all_words(cells)]
+    columns = "".join(
+        f'<th scope="col"{_class(place in words)}>{escape(column)}</th>' for place, column in enumerate(table.columns)
+    )
     rows = []
     for row in table.rows:
-        first, *others = (text_of(cell) for cell in row)
         cells = "".join(
-            f'<td class="words">{escape(cell)}</td>'
-            if len(cell) > _LONG and isinstance(value, str)
-            else f"<td>{escape(cell)}</td>"
-            for cell, value in zip(others, row[1:], strict=True)
+            f"<td{_class(place in words)}>{_cell(cell)}</td>" for place, cell in enumerate(row) if place > 0
         )
-        rows.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row">{_cell(row[0])}</th>{cells}</tr>')
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     body = "\n".join(rows)
     return (
@@ -91,6 +89,23 @@ def _table(table: Table) -> str:
         f"<caption>{escape(table.caption)}</caption>\n<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}\n</tbody>\n"
         f"</table>\n{note}</div>"
     )
+
+
+def _all_words(cells: Sequence[Cell]) -> bool:
+    return all(isinstance(cell, str) or cell is None for cell in cells) and any(cells)
+
+
+def _class(words: bool) -> str:
+    return ' class="words"' if words else ""
+
+
+def _cell(cell: Cell) -> str:
+    """A figure may break before its interval and before its count, nowhere else."""
+    text = text_of(cell)
+    if not isinstance(cell, Measured):
+        return escape(text) if isinstance(cell, str) else f"<span>{escape(text)}</span>"
+    parts = re.split(r" (?=\()|(?<=,) (?=n = )", text)
+    return " ".join(f"<span>{escape(part)}</span>" for part in parts)
 
 
 def _picture(picture: Picture) -> str:

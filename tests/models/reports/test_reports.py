@@ -56,7 +56,7 @@ def test_a_page_is_whole_without_scripts_and_needs_nothing_from_elsewhere(report
 def test_a_page_shows_every_table_and_picture_with_words_for_both(report: Report) -> None:
     html = page(report)
     assert "<caption>AUC by source</caption>" in html
-    assert "0.900 (0.800 to 0.950), n = 1,234" in html
+    assert "<span>0.900</span> <span>(0.800 to 0.950),</span> <span>n = 1,234</span>" in html
     assert "a &lt; b" in html
     assert "What was &lt;measured&gt;" in html
     assert "Two misses." in html
