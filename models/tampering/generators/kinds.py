@@ -31,21 +31,19 @@ class Kind:
 
 
 _DEAR = (100, 25, 50)  # at native resolution an image takes as long as forty free samples
-_GAN_FROM = 400
+_GAN_FROM = 300
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("autoencoder", Autoencoder, {"adversarial_from": 500}, 1100, "pixel shuffle, critic", images=_DEAR),
-        Kind("gan_nearest", Latent, {"way": "nearest", "adversarial_from": _GAN_FROM}, 1000, "nearest, 3 × 3"),
+        Kind("gan_nearest", Latent, {"way": "nearest", "adversarial_from": _GAN_FROM}, 900, "nearest, 3 × 3"),
         Kind("vae", Latent, {"way": "bilinear", "adversarial_from": None}, 1000, "bilinear, no critic"),
         Kind("vq", Quantised, {"revive": 600}, 1600, "nearest, codes out of two books", images=_DEAR),
-        Kind("gan_transposed", Latent, {"way": "transposed", "adversarial_from": _GAN_FROM}, 1000, "lattice of 4 × 4"),
+        Kind("gan_transposed", Latent, {"way": "transposed", "adversarial_from": _GAN_FROM}, 900, "lattice of 4 × 4"),
         Kind("translation", Translation, {"adversarial_from": 300}, 1100, "transposed, content changed", images=_DEAR),
         Kind("diffusion", Diffusion, {"whole_from": 1600}, 2200, "what a denoiser leaves out", images=(60, 15, 40)),
-        Kind(
-            "gan_pixelshuffle", Latent, {"way": "pixelshuffle", "adversarial_from": _GAN_FROM}, 1000, "grid of phases"
-        ),
+        Kind("gan_pixelshuffle", Latent, {"way": "pixelshuffle", "adversarial_from": _GAN_FROM}, 900, "grid of phases"),
     )
 }
 

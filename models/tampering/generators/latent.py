@@ -97,9 +97,12 @@ class Latent(Generator):
         if self.critic is None or self.adversarial_from is None or step < self.adversarial_from:
             self.descend(loss, optimiser, critic=False)
             return {"loss": float(loss.detach())}
-        partner = grids.roll(len(material.organs), dims=0)  # organs come in turn: one of the same organ
-        made = self.decoder(blended(grids, partner), batch.organs)
-        total = loss - 0.1 * self.critic(augmented(made, seed), batch.organs).mean()
+        turn = len(material.organs)  # organs come in turn: so far on is one of the same organ
+        share = blend(grids)
+        made = self.decoder(torch.lerp(grids, grids.roll(turn, dims=0), share), batch.organs)
+        levels = functional.avg_pool2d(batch.images, 8)  # what a blend shows is free, how bright it is there is not
+        strayed = (functional.avg_pool2d(made, 8) - torch.lerp(levels, levels.roll(turn, dims=0), share)).abs().mean()
+        total = loss + strayed - 0.03 * self.critic(augmented(made, seed), batch.organs).mean()
         self.descend(total, optimiser, critic=False)
         genuine = self.critic(augmented(batch.images, seed + 1), batch.organs)
         judged = hinge_of_critic(genuine, self.critic(augmented(made.detach(), seed + 2), batch.organs))
@@ -120,13 +123,12 @@ class Latent(Generator):
             distances = torch.cdist(flat, flat) + torch.eye(len(flat)) * 1e9
             nearest = distances.topk(min(_NEIGHBOURS, len(flat) - 1), largest=False).indices
             chosen = nearest.gather(1, torch.randint(nearest.shape[1], (len(flat), 1))).squeeze(1)
-            grids = blended(grids, grids[chosen])
+            grids = torch.lerp(grids, grids[chosen], blend(grids))
         return torch.as_tensor(self.decoder(grids, organs))
 
 
-def blended(grids: Tensor, partners: Tensor) -> Tensor:
-    """From one to the other and back over a few places of each image, at random."""
-    rows, columns = grids.shape[2:]
+def blend(grids: Tensor) -> Tensor:
+    """How much of the other image each place of a grid gets, (n, 1, rows, columns): a few smooth patches, at random."""
     coarse = torch.randn(len(grids), 1, 4, 4)
-    share = functional.interpolate(coarse, size=(rows, columns), mode="bicubic", align_corners=False).mul(1.5).sigmoid()
-    return grids * (1 - share) + partners * share
+    smooth = functional.interpolate(coarse, size=grids.shape[2:], mode="bicubic", align_corners=False)
+    return smooth.mul(1.5).sigmoid()

@@ -87,7 +87,7 @@ def _optimiser(network: Generator, rate: float) -> torch.optim.Optimizer:
     making = [parameter for parameter in network.parameters() if id(parameter) not in known]
     groups = [{"params": making, "base": rate}]
     if judging:
-        groups.append({"params": judging, "base": rate})
+        groups.append({"params": judging, "base": 2 * rate})  # held back by spectral norm
     return torch.optim.Adam(groups, lr=rate, betas=(0.5, 0.99))
 
 
