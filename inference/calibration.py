@@ -6,31 +6,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.detectors import Detection
-from models.card import ModelCard, Thresholds
+from models.card import INSTANCES, ModelCard, Thresholds
 
 UNKNOWN = 0.5  # the score of a study of which nothing could be analysed
 _SURE = 1e-6  # a calibrated probability says no more than its sample can
 
 
 def fuse(detections: Sequence[Detection]) -> Detection:
-    """One answer of several detectors on one volume: the mean, and the class of the surest.
+    """One answer of several detectors on one volume: the mean of those that judge all pixels, the class of the surest.
 
-    The logits of the result are the mean of theirs and only good for ranking: use `slice_scores` and `study_score`.
+    Where a detector of instances sees an edit, its probability counts if it is the higher one; where it sees none it
+    says nothing. Real tumours stay apart, the highest of each pixel: they are no evidence of an edit. The logits of the
+    result are the mean of all and only good for ranking: use `slice_scores` and `study_score`.
     """
     if len(detections) == 1:
         return detections[0]
-    edit = np.asarray(np.mean([detection.edit for detection in detections], axis=0), np.float32)
+    dense = [detection for detection in detections if detection.lesion is None] or list(detections)
+    sparse = [detection for detection in detections if detection.lesion is not None]
+    edit = np.asarray(np.mean([detection.edit for detection in dense], axis=0), np.float32)
+    for detection in sparse:
+        np.maximum(edit, detection.edit, out=edit)
     classes, surest = detections[0].classes.copy(), detections[0].edit.copy()
     for detection in detections[1:]:
         better = detection.edit > surest
         classes[better], surest[better] = detection.classes[better], detection.edit[better]
     logits = np.asarray(np.mean([detection.logits for detection in detections], axis=0), np.float32)
-    return Detection(edit, logits, classes)
+    return Detection(edit, logits, classes, lesion=lesions(detections))
+
+
+def lesions(detections: Sequence[Detection]) -> NDArray[np.float32] | None:
+    """The probability that a pixel belongs to a real tumour, of the surest detector; None where none looks for them."""
+    maps = [detection.lesion for detection in detections if detection.lesion is not None]
+    return np.asarray(np.maximum.reduce(maps), np.float32) if maps else None
 
 
 def slice_scores(cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]]) -> tuple[float, ...]:
     """The calibrated probability of each slice that it was edited."""
-    each = [card.slice_probabilities(answers) for card, answers in zip(cards, logits, strict=True)]
+    each = [card.slice_probabilities(answers) for card, answers in _judges(cards, logits)]
     return tuple(pooled([float(answer[place]) for answer in each]) for place in range(len(each[0])))
 
 
@@ -42,9 +54,17 @@ def run_score(cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]],
     return pooled(
         [
             card.study_probability(answers[max(0, first - card.calibration.run + 1) : last + card.calibration.run])
-            for card, answers in zip(cards, logits, strict=True)
+            for card, answers in _judges(cards, logits)
         ]
     )
+
+
+def _judges(
+    cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]]
+) -> list[tuple[ModelCard, NDArray[np.float32]]]:
+    """Who has a say on edits; all where nobody has."""
+    pairs = list(zip(cards, logits, strict=True))
+    return [pair for pair in pairs if pair[0].judges_edits] or pairs
 
 
 def study_score(cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]]) -> float:
@@ -59,14 +79,17 @@ def pooled(probabilities: Sequence[float]) -> float:
 
 
 def thresholds_of(cards: Sequence[ModelCard]) -> Thresholds:
-    """Where decisions turn for a model set: the mean of its members'."""
-    if not cards:
-        return Thresholds()
+    """Where decisions turn for a model set: the mean of its members' that have a say.
+
+    Pixels are decided by models that judge every one of them, real tumours by models of instances, edits of a study by
+    those whose cards say that they judge edits; each by all where there is none of its kind.
+    """
     if len(cards) == 1:
         return cards[0].thresholds
+    judges = [card for card in cards if card.judges_edits] or cards
+    said = {"slice": judges, "review": judges, "suspect": judges}
+    said["pixel"] = [card for card in judges if card.task != INSTANCES] or judges
+    said["lesion"] = [card for card in cards if card.task == INSTANCES] or cards
     return Thresholds(
-        **{
-            name: float(np.mean([getattr(card.thresholds, name) for card in cards]))
-            for name in ("pixel", "slice", "review", "suspect")
-        }
+        **{name: float(np.mean([getattr(card.thresholds, name) for card in of])) for name, of in said.items()}
     )

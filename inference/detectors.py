@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from weakref import ReferenceType, ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from inference.coverage import Coverage
 from inference.errors import DeviceUnavailable, InferenceError
 from inference.findings import FindingClass, ModelUsed
 from inference.volume import Stack, Volume
-from models.card import ModelCard
+from models.card import INSTANCES, ModelCard
 
 if TYPE_CHECKING:
+    from models.density import DensityBox
     from models.registry import LoadedModel
 
 _CLASS_OF_TYPE = {
@@ -31,11 +33,16 @@ class Detection:
 
     `edit` (slices, rows, columns) is the probability that a pixel was edited, `logits` (slices,) the uncalibrated
     answer for each slice, `classes` (slices, rows, columns) the `FindingClass.code` of each pixel if it was edited.
+    `density` (slices, rows, columns) is models.density's map, where the model has one. `lesion` (slices, rows, columns)
+    is the probability that a pixel belongs to a real tumour, of models that find instances: it says nothing about
+    edits, and neither does an `edit` of 0 of such a model, which only looks at what it proposes.
     """
 
     edit: NDArray[np.float32]
     logits: NDArray[np.float32]
     classes: NDArray[np.uint8]
+    density: NDArray[np.float16] | None = None
+    lesion: NDArray[np.float32] | None = None
 
 
 @runtime_checkable
@@ -61,6 +68,8 @@ class RegistryDetector:
 
     def __init__(self, model: "LoadedModel") -> None:
         self._model = model
+        # What was just seen, for a detector of instances that asks about the same volume; held by who looks, not here.
+        self._last: tuple[ReferenceType[Volume], ReferenceType[Detection]] | None = None
 
     @property
     def card(self) -> ModelCard:
@@ -80,7 +89,23 @@ class RegistryDetector:
         classes = np.empty(predictions.edit.shape, np.uint8)
         for place, shares in enumerate(predictions.edit_type):  # a slice at a time: argmax makes 8 bytes a pixel
             classes[place] = codes[shares.argmax(axis=0)]
-        return Detection(predictions.edit, predictions.image_logit, classes)
+        found = Detection(predictions.edit, predictions.image_logit, classes, predictions.density)
+        self._last = ref(volume), ref(found)
+        return found
+
+    def proposals(self, volume: Volume, *, batch: int) -> "list[list[DensityBox]]":
+        """Boxes of each slice where the density map is high: what a region proposal network has no eyes for."""
+        from models import density
+
+        found = self._seen(volume) or self.detect(volume, batch=batch)
+        if found.density is not None:
+            return [density.boxes(plane) for plane in found.density]
+        return [density.boxes(density.of_probabilities(plane[np.newaxis])[0]) for plane in found.edit]
+
+    def _seen(self, volume: Volume) -> Detection | None:
+        if self._last is None or self._last[0]() is not volume:
+            return None
+        return self._last[1]()
 
 
 def detectors_for(models: Sequence[str | Detector], *, device: str = "auto", threads: int = 0) -> tuple[Detector, ...]:
@@ -123,9 +148,19 @@ def device_for(device: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _loaded(name: str, device: str) -> RegistryDetector:
+def _loaded(name: str, device: str) -> Detector:
+    """Two detectors of one name are one: what a detector of instances asks of the U-Net, it has just answered."""
     from models import registry
 
+    card = next((card for card in registry.available() if card.name == name), None)
+    if card is not None and card.task == INSTANCES:
+        from inference.instance_detector import InstanceDetector
+        from models import instance_model
+
+        proposer = _loaded(card.proposals_from, device) if card.proposals_from is not None else None
+        return InstanceDetector(
+            instance_model.load(name, device), proposer if isinstance(proposer, RegistryDetector) else None
+        )
     return RegistryDetector(registry.load(name, device))
 
 
@@ -139,9 +174,10 @@ def check(detection: Detection, volume: Volume) -> Detection:
 
     Raises InferenceError when shapes differ from the volume's or a value is no number.
     """
-    fits = detection.edit.shape == detection.classes.shape == volume.source_shape
+    maps = [part for part in (detection.density, detection.lesion) if part is not None]
+    fits = all(part.shape == volume.source_shape for part in (detection.edit, detection.classes, *maps))
     if not fits or detection.logits.shape != (len(volume.voxels),):
         raise InferenceError(f"a detector answered {detection.edit.shape} to a volume of {volume.source_shape}")
-    if not (np.isfinite(detection.logits).all() and np.isfinite(detection.edit).all()):
+    if not all(np.isfinite(part).all() for part in (detection.logits, detection.edit, *maps)):
         raise InferenceError("a detector answered with values that are no numbers")
     return detection

@@ -14,13 +14,13 @@ MOST_FINDINGS = 20
 def labelled(
     volumes: Sequence[Analysed],
 ) -> tuple[list[Finding], int, list[SeriesAnalysis], dict[int, tuple[SourceSlice, ...]]]:
-    """Number the regions of all volumes by score, the likeliest first, and paint them with their numbers.
+    """Number the regions of all volumes, edits before tumours, the likeliest first, and paint them with their numbers.
 
     The findings, how many more there are, the painted volumes, and by label where the slices of a finding come from.
     """
     ranked = sorted(
         ((score, place, region) for place, analysed in enumerate(volumes) for score, region in analysed.regions),
-        key=lambda entry: (-entry[0], entry[1], entry[2].component),
+        key=lambda entry: (not entry[2].finding_class.is_edit, -entry[0], entry[1], entry[2].component),
     )
     findings = [
         Finding(

@@ -1,6 +1,6 @@
 """From a probability for each pixel to regions that go on through slices."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ class Region:
     key_slice: int
     box: tuple[int, int, int, int]
     volume_mm3: float
+
+    def renumbered(self, component: int) -> "Region":
+        """The same region in an array where its component has another value."""
+        return replace(self, component=component)
 
 
 def link(

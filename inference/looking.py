@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from inference import calibration, linking
+from inference import calibration, linking, tumours
 from inference.choosing import Choice, by_header, by_organ
 from inference.coverage import is_localiser
 from inference.detectors import Detection, Detector, check
@@ -147,6 +147,9 @@ def _ask(volume: Volume, choice: Choice, looker: Looker, found: Seen) -> None:
     if choice.body_part:
         found.observations.append(_opened(volume, choice.body_part))
     cards, detections = [card for card, _ in answers], [detection for _, detection in answers]
+    if not any(card.judges_edits for card in cards):
+        reason = f"{cards[0].name} names tumours, and judges no edits; name a model that does in analysis.models"
+        found.unanalysed.append(Unanalysed(of_series(volume.stack, reason)))
     score, analysed = linked(volume, cards, detections)
     found.scores.append(score)
     found.volumes.append(analysed)
@@ -166,17 +169,25 @@ def linked(volume: Volume, cards: Sequence[ModelCard], detections: Sequence[Dete
     thresholds = calibration.thresholds_of(cards)
     score = calibration.study_score(cards, logits)
     geometry = volume.geometry
+    pixel_mm2 = geometry.spacing[1] * geometry.spacing[2] if geometry is not None else 0.0
+    fused = calibration.fuse(detections)
     regions, components = linking.link(
-        calibration.fuse(detections),
-        threshold=thresholds.pixel,
-        voxel_mm3=volume.voxel_mm3,
-        pixel_mm2=geometry.spacing[1] * geometry.spacing[2] if geometry is not None else 0.0,
+        fused, threshold=thresholds.pixel, voxel_mm3=volume.voxel_mm3, pixel_mm2=pixel_mm2
     )
     # A region is only as likely as the slices that hold it: where they say no, a few loud pixels are a false alarm.
     scored = [(calibration.run_score(cards, logits, *region.slices) * region.strength, region) for region in regions]
     likely = [(value, region) for value, region in scored if value >= thresholds.review * thresholds.pixel]
     if score < thresholds.review:
         likely = []
+    if fused.lesion is not None:
+        likely, components = tumours.beside(
+            likely,
+            components,
+            fused.lesion,
+            threshold=thresholds.lesion,
+            voxel_mm3=volume.voxel_mm3,
+            pixel_mm2=pixel_mm2,
+        )
     return score, Analysed(
         volume.series_uid, volume.instances, calibration.slice_scores(cards, logits), likely, components
     )

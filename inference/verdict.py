@@ -51,6 +51,14 @@ class Evidence:
     sources: Mapping[int, Sequence[SourceSlice]] = field(default_factory=dict)
     synthesis: Sequence[SeriesSynthesis] = ()
 
+    @property
+    def edits(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.finding_class.is_edit]
+
+    @property
+    def tumours(self) -> list[Finding]:
+        return [finding for finding in self.findings if not finding.finding_class.is_edit]
+
     def generated(self, verdict: Verdict) -> list[SeriesSynthesis]:
         """The series that a whole-image model alone would give this verdict."""
         return [series for series in self.synthesis if series.verdict is verdict]
@@ -103,7 +111,9 @@ def decide(evidence: Evidence, thresholds: Thresholds) -> Decision:
     known = [series.probability for series in evidence.synthesis if series.probability is not None]
     if analysed or made or doubtful:
         score = max(*evidence.scores, *known, 0.0)
-    return Decision(verdict, score, tuple(dict.fromkeys([*ordered, *proven, *aside, *evidence.notes])))
+    return Decision(
+        verdict, score, tuple(dict.fromkeys([*ordered, *proven, *_tumours(evidence), *aside, *evidence.notes]))
+    )
 
 
 def _generated(series: Sequence[SeriesSynthesis]) -> list[str]:
@@ -151,18 +161,26 @@ def _edits(evidence: Evidence, score: float, thresholds: Thresholds) -> list[str
 
 
 def _regions(evidence: Evidence, score: float) -> list[str]:
-    if not evidence.findings:
+    if not evidence.edits:
         return [f"the images carry signs of editing (probability {score:.2f}); no single region stands out"]
-    reasons = [
-        f"a region {_WORDS[finding.finding_class]}: {_slices(finding, evidence)}, score {finding.score:.2f}"
-        for finding in evidence.findings[:3]
-    ]
-    more = len(evidence.findings) - len(reasons)
+    reasons = [_in_words(finding, evidence) for finding in evidence.edits[:3]]
+    more = len(evidence.edits) - len(reasons)
     if more:
         reasons.append(f"{more} more region{'s' if more > 1 else ''} listed as findings")
     if evidence.left_out:
         reasons.append(f"{evidence.left_out} weaker regions are not listed")
     return reasons
+
+
+def _tumours(evidence: Evidence) -> list[str]:
+    """What speaks neither for nor against an edit, and is said once the verdict is explained."""
+    found = [f"{_in_words(finding, evidence)} (no sign of editing)" for finding in evidence.tumours[:3]]
+    more = len(evidence.tumours) - len(found)
+    return [*found, f"{more} more such region{'s' if more > 1 else ''} listed as findings"] if more else found
+
+
+def _in_words(finding: Finding, evidence: Evidence) -> str:
+    return f"a region {_WORDS[finding.finding_class]}: {_slices(finding, evidence)}, score {finding.score:.2f}"
 
 
 def _grey(evidence: Evidence, score: float, thresholds: Thresholds) -> list[str]:
@@ -171,7 +189,7 @@ def _grey(evidence: Evidence, score: float, thresholds: Thresholds) -> list[str]
     reason = f"probability of manipulation {score:.2f} is between {thresholds.review:.2f} and {thresholds.suspect:.2f}"
     return [
         f"{reason}: too much for CLEAR, too little for SUSPECT",
-        *(_regions(evidence, score) if evidence.findings else []),
+        *(_regions(evidence, score) if evidence.edits else []),
     ]
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models import inputs
 
+EDITS, INSTANCES = "edit_segmentation", "instance_segmentation"  # the tasks of a card
 _MEASURES = {"pixel_mm": "pixel size", "slice_mm": "slice spacing"}
 
 
@@ -40,7 +41,10 @@ class Calibration(BaseModel):
 
 
 class Thresholds(BaseModel):
-    """Where a decision turns; all are probabilities, `pixel` of SlicePredictions.edit, the others calibrated."""
+    """Where a decision turns; all are probabilities.
+
+    `pixel` is of SlicePredictions.edit and `lesion` of a real tumour's pixels, uncalibrated; the others are calibrated.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,6 +52,7 @@ class Thresholds(BaseModel):
     slice: float = Field(default=0.5, gt=0, lt=1)
     review: float = Field(default=0.5, gt=0, lt=1)
     suspect: float = Field(default=0.9, gt=0, lt=1)
+    lesion: float = Field(default=0.5, gt=0, lt=1)
 
 
 class ModelCard(BaseModel):
@@ -57,11 +62,17 @@ class ModelCard(BaseModel):
 
     name: str
     version: str
-    task: str = "edit_segmentation"
+    task: str = EDITS
     network: str
     arguments: dict[str, Any]
     channels: tuple[str, ...] = inputs.CHANNELS
     edit_types: tuple[str, ...] = ("added", "removed", "resynthesised")
+    proposals_from: str | None = Field(
+        default=None, description="the model whose density map proposes regions to a model of instances"
+    )
+    judges_edits: bool = Field(
+        default=True, description="whether its answers on edits count in a verdict; False: it only names lesions"
+    )
     digest: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the safetensors file")
     licence: str
     modalities: tuple[str, ...] = ("MR",)

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +41,7 @@ def train(config: TrainingConfig, *, stop_after: int | None = None, quiet: bool 
     return fit(config, batches, stop_after=stop_after, quiet=quiet)
 
 
-def fit(
-    config: TrainingConfig, batches: Dataset[InstanceBatch], *, stop_after: int | None = None, quiet: bool = False
-) -> Path:
+def fit(config: TrainingConfig, batches: Dataset[Any], *, stop_after: int | None = None, quiet: bool = False) -> Path:
     """The loop of `train`, on batches that are already there."""
     torch.manual_seed(config.seed)
     network = networks.build(config.network, **config.arguments)

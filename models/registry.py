@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from models import inputs, networks
-from models.card import ModelCard
+from models.card import EDITS, ModelCard
 from models.errors import UnknownModel, UnusableVolume, WeightsMismatch
 from models.images.card import TASK as WHOLE_IMAGES
 from models.images.card import ImageModelCard
@@ -32,12 +32,14 @@ class SlicePredictions:
 
     `edit`: probability that a pixel was edited, (slices, rows, columns). `image_logit`: (slices,), uncalibrated; the
     card turns it into probabilities. `edit_type`: (slices, types, rows, columns), shares of `card.edit_types` that sum
-    to 1, meaningful only where `edit` is high.
+    to 1, meaningful only where `edit` is high. `density` (slices, rows, columns) is models.density's map of how much of
+    each pixel's surroundings was edited; None of a network without one.
     """
 
     edit: NDArray[np.float32]
     image_logit: NDArray[np.float32]
     edit_type: NDArray[np.float32]
+    density: NDArray[np.float16] | None = None
 
 
 class LoadedModel:
@@ -74,6 +76,7 @@ class LoadedModel:
         edit = np.empty((count, rows, columns), dtype=np.float32)
         edit_type = np.empty((count, len(self.card.edit_types), rows, columns), dtype=np.float32)
         image = np.empty(count, dtype=np.float32)
+        density: NDArray[np.float16] | None = None
         intensity = inputs.intensity_range(whole)
         for chosen in _batches(count, max(1, min(batch, _PIXELS_AT_ONCE // (rows * columns)))):
             output = self._forward(inputs.channels(whole, [wanted[k] for k in chosen], intensity=intensity))
@@ -81,20 +84,22 @@ class LoadedModel:
             edit[place] = output[0][:, :rows, :columns]
             edit_type[place] = output[1][:, :, :rows, :columns]
             image[place] = output[2]
-        return SlicePredictions(edit=edit, image_logit=image, edit_type=edit_type)
+            if len(output) > 3:
+                density = np.empty(edit.shape, dtype=np.float16) if density is None else density
+                density[place] = output[3][:, :rows, :columns]
+        return SlicePredictions(edit=edit, image_logit=image, edit_type=edit_type, density=density)
 
     @torch.inference_mode()
-    def _forward(self, channels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    def _forward(self, channels: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
         down, across = inputs.padding(*channels.shape[2:])
         tensor = torch.from_numpy(channels).to(self.device)
         if down or across:
             tensor = functional.pad(tensor, (0, across, 0, down), mode="replicate")
         output = self._network(tensor.contiguous(memory_format=torch.channels_last))
-        return (
-            output.edit.sigmoid().cpu().numpy(),
-            output.edit_type.softmax(dim=1).cpu().numpy(),
-            output.image.cpu().numpy(),
-        )
+        answers = [output.edit.sigmoid(), output.edit_type.softmax(dim=1), output.image]
+        if output.density is not None:
+            answers.append(output.density.half())
+        return tuple(answer.cpu().numpy() for answer in answers)
 
 
 def available(folder: Path = SHIPPED) -> list[ModelCard]:
@@ -122,6 +127,8 @@ def load(name: str, device: str = "cpu", *, folder: Path = SHIPPED) -> LoadedMod
     weights is not the card's or the weights do not fit the network that the card names.
     """
     card, network = load_verified(name, folder, ModelCard)
+    if card.task != EDITS:
+        raise UnknownModel(f"model {name!r} marks no pixels, its task is {card.task}; see `scanwarden models list`")
     return LoadedModel(card, network, device)
 
 

@@ -27,6 +27,7 @@ class Model:
             edit = np.zeros_like(volume)
             image_logit = np.zeros(len(volume), np.float32)
             edit_type = np.zeros((len(volume), 3, *volume.shape[1:]), np.float32)
+            density = None
 
         Predictions.edit_type[:, 1] = 1
         return Predictions
