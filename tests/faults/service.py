@@ -3,7 +3,8 @@
 `python -m tests.faults.service serve CONFIG` starts it; otherwise it is a role that its supervisor starts.
 SCANWARDEN_TEST_KILL_AT names the point of a revision or of an instance at which supervisor and role die with SIGKILL;
 SCANWARDEN_TEST_KILL_AFTER says at which passing of it, SCANWARDEN_TEST_KILL_ALONE that the supervisor lives on.
-SCANWARDEN_TEST_POISON names a study whose analysis takes its process down.
+SCANWARDEN_TEST_POISON names a study whose analysis takes its process down. SCANWARDEN_TEST_IMAGES=smooth has whole
+images looked at by a stand-in that calls smooth ones generated; =real by the model that ships.
 """
 
 import os
@@ -19,11 +20,13 @@ import numpy as np
 if TYPE_CHECKING:
     from inference.detectors import Detector
     from inference.volume import Stack, Volume
+    from models.images.prediction import ImageModel
 
 KILL_AT = "SCANWARDEN_TEST_KILL_AT"
 KILL_AFTER = "SCANWARDEN_TEST_KILL_AFTER"
 KILL_ALONE = "SCANWARDEN_TEST_KILL_ALONE"
 POISON = "SCANWARDEN_TEST_POISON"
+IMAGES = "SCANWARDEN_TEST_IMAGES"
 COMMAND = (sys.executable, "-m", "tests.faults.service")
 
 
@@ -47,7 +50,8 @@ def main(arguments: Sequence[str]) -> int:
         from gateway.pipeline import analysing
 
         setattr(analysing, "detectors_for", lambda *_, **__: (bright_pixels(),))  # noqa: B010 - mypy's rules of export
-        setattr(analysing, "image_model_for", lambda *_, **__: None)  # noqa: B010
+        if os.environ.get(IMAGES) != "real":
+            setattr(analysing, "image_model_for", lambda *_, **__: _image_model())  # noqa: B010
     return gateway_roles.main(arguments)
 
 
@@ -90,6 +94,12 @@ def bright_pixels() -> "Detector":
             return Detection(edit, logits, np.full(edit.shape, 2, np.uint8))
 
     return BrightPixels()
+
+
+def _image_model() -> "ImageModel | None":
+    from tests.image_models import KnownImages, smooth_is_generated
+
+    return KnownImages(smooth_is_generated) if os.environ.get(IMAGES) == "smooth" else None
 
 
 if __name__ == "__main__":
