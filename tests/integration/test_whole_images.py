@@ -132,7 +132,7 @@ def done(gateway: Gateway, study_uid: str) -> bool:
 
 def dumped(file: Path, program: Callable[[str, str], str]) -> str:
     """What DCMTK reads in a report, with its codes."""
-    command = [program("/usr/bin/dsrdump", "dcmtk"), "+Pc", str(file)]
+    command = [program("/usr/bin/dsrdump", "dcmtk"), "+Pl", "+Pc", str(file)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
