@@ -28,6 +28,8 @@ def evaluate_images(
 
     `leave_one_out` first trains, for every kind of generator, a network that never saw it, where none is in `runs` yet.
     """
+    import torch
+
     from models import registry
     from models.images import evaluation, leave_out, presentation
     from models.images.registry import load_image_model
@@ -35,6 +37,7 @@ def evaluate_images(
     from models.reports import as_json as json_of
     from models.reports import terminal_tables, write_html, write_json
 
+    torch.set_num_threads(1)  # what a sum is split into shows in its last digits; the card's figures must come again
     if output is not None and output.exists() and not output.is_dir():
         fail(f"{output} is a file; name a folder for report.json and report.html")
     model, plan = load_image_model(name), Plan()

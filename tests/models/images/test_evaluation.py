@@ -1,53 +1,21 @@
 """The evaluation of whole-image networks, on tiny images and a network that is a rule."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from models.figures import auc, sensitivity_at
-from models.images import measures, presentation
-from models.images.card import ImageModelCard
-from models.images.datasets import GenuineImage
-from models.images.evaluation import Evaluation, Images, core, differences, evaluate, for_card, of_images
-from models.images.organs import KNOWN, Organ
-from models.images.prediction import ImagePrediction
-from models.images.subjects import Plan
-from models.images.synthetic import SyntheticImage
+from models.images import leave_out, measures, presentation
+from models.images.evaluation import Evaluation, Images, core, differences, evaluate, for_card
 from models.images.trials import AS_STORED, WAYS, pairs
 from models.reports import as_json, page
-from models.splits import Split
+from tests.tiny_images import PLAN, Rule, tiny_images
 
-SOURCES = {
-    Organ.BRAIN_MR: "brain-cheng",
-    Organ.CHEST_XRAY: "chest",
-    Organ.KIDNEY_CT: "kidney",
-    Organ.LUNG_CT: "lung",
-    Organ.KNEE_XRAY: "knee",
-}
 scores = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
-PLAN = Plan(known=60, other=12, synthetic=6, treated=1, beside=4, series=6, audited=12)
-
-
-def _texture(rng: np.random.Generator, side: int, smooth: bool) -> NDArray[np.uint8]:
-    """Fine noise over a slope; the generators of these tests smooth it along rows."""
-    noise = rng.normal(0, 25, (side, side))
-    if smooth:
-        noise = 2 * (noise + np.roll(noise, 1, axis=1) + np.roll(noise, 2, axis=1)) / 3
-    slope = np.add.outer(np.linspace(60, 150, side), np.linspace(0, 40, side))
-    return np.clip(np.rint(slope + noise), 0, 255).astype(np.uint8)
-
-
-def _genuine(source: str, organ: Organ, count: int, patients: int, split: Split = Split.TEST) -> list[GenuineImage]:
-    rng = np.random.default_rng([len(source), count])
-    return [
-        GenuineImage(organ, source, f"p{k * patients // count}", split, _texture(rng, 64, smooth=False))
-        for k in range(count)
-    ]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,47 +27,7 @@ def _few_resamples() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def images() -> Images:
-    genuine = [image for organ, source in SOURCES.items() for image in _genuine(source, organ, 10, 2)]
-    genuine += _genuine("chest", Organ.CHEST_XRAY, 5, 5, Split.TRAIN)
-    genuine += _genuine("flair-glioma", Organ.BRAIN_MR, 12, 2)
-    rng = np.random.default_rng(3)
-    made = [
-        SyntheticImage(kind, organ, source, Split.TEST, "p0" if kind == "vae" else "", f"{kind}-1", pixels)
-        for kind in ("gan", "vae")
-        for organ, source in SOURCES.items()
-        for pixels in (_texture(rng, 64, smooth=True) for _ in range(6))
-    ]
-    return of_images(genuine, made, PLAN)
-
-
-class Rule:
-    """Says brain MR of everything square, unknown of the rest; synthetic where neighbours along rows are alike."""
-
-    def __init__(self, name: str = "rule", bias: float = 0.0, generators: Sequence[str] = ("gan", "vae")) -> None:
-        self.card = ImageModelCard(
-            name=name,
-            version="0",
-            network="rule",
-            arguments={},
-            digest="0" * 64,
-            licence="none",
-            generators=dict.fromkeys(generators, "a rule"),
-        )
-        self.bias = bias
-
-    def predict(self, images: Sequence[NDArray[Any]], *, saliency: bool = False) -> list[ImagePrediction]:
-        return [self._one(np.asarray(image)) for image in images]
-
-    def _one(self, image: NDArray[Any]) -> ImagePrediction:
-        share = np.full(len(KNOWN), 0.1, dtype=np.float32)
-        share[0] = 0.6
-        if image.ndim != 2 or image.size > 10_000 or not np.isfinite(image).all() or np.ptp(image.astype(float)) == 0:
-            return ImagePrediction(Organ.UNKNOWN, share, 0.0, "not for a rule")
-        values = image.astype(np.float64)
-        across, down = (np.abs(np.diff(values, axis=axis)).mean() for axis in (1, 0))
-        return ImagePrediction(
-            Organ.BRAIN_MR, share, float(6 * np.log(max(down, 1e-3) / max(across, 1e-3))) + self.bias
-        )
+    return tiny_images()
 
 
 @pytest.fixture(scope="module")
@@ -221,3 +149,43 @@ def test_the_report_shows_misses_and_what_it_cannot_show(evaluation: Evaluation)
     assert text.count("<img ") >= 6
     sheets = next(section for section in report.sections if section.title == "The generators")
     assert len(sheets.pictures) == 2
+
+
+def _trained_without(kind: str, runs: Path, content: bytes = b"weights") -> None:
+    folder = leave_out.folder_of("rule", kind, runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.safetensors").write_bytes(content)
+
+
+def test_a_left_out_kind_is_measured_by_the_network_that_never_saw_it(
+    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def load(card: object, kind: str, runs: Path) -> Rule:
+        asked.append(kind)
+        return Rule()
+
+    monkeypatch.setattr(leave_out, "load", load)
+    assert leave_out.missing("rule", ["gan", "vae"], tmp_path) == ["gan", "vae"]
+    _trained_without("vae", tmp_path)
+    assert leave_out.missing("rule", ["gan", "vae"], tmp_path) == ["gan"]
+    found = leave_out.figures(Rule().card, images, tmp_path, seed=7)
+    assert set(found) == {"vae"}
+    assert set(found["vae"]) == {"clean", "JPEG 80"}
+    assert found["vae"]["clean"]["synthetic"] == 30
+    assert leave_out.figures(Rule().card, images, tmp_path, seed=7) == found
+    assert asked == ["vae"]  # figures of the same weights are not measured twice
+    _trained_without("vae", tmp_path, b"other weights")
+    leave_out.figures(Rule().card, images, tmp_path, seed=7)
+    assert asked == ["vae", "vae"]
+
+
+def test_left_out_kinds_stand_in_the_report_with_the_worst_of_them_as_aim(
+    evaluation: Evaluation, images: Images
+) -> None:
+    ways = {"clean": leave_out.measure(Rule(), "vae", images, 7)["clean"]}
+    figures = evaluation.figures | {"left_out_generator": {"vae": ways, "gan": {"clean": ways["clean"] | {"auc": 0.5}}}}
+    rows = {row[0]: row for row in presentation.targets(figures)}
+    assert rows["AUC, left-out generator, worst: gan"][3] == "missed"
+    assert rows["the same after JPEG 80"][3] == "not measured"
