@@ -162,7 +162,7 @@ def _analyse_plain(
 def print_analysis(analysis: "StudyAnalysis") -> None:
     """The answer first, then the reasons, then the regions."""
     style = VERDICT_STYLES[analysis.verdict.value]
-    is_judged = analysis.series or any(series.probability is not None for series in analysis.synthesis)
+    is_judged = analysis.series or any(series.verdict.value in ("SUSPECT", "REVIEW") for series in analysis.synthesis)
     score = f"probability of manipulation {analysis.score:.2f}" if is_judged else "nothing could be analysed"
     answers.print(
         f"[{style}]{analysis.verdict.value}[/]  study {analysis.study_uid}  {score}, {analysis.seconds:.1f} s",

@@ -79,7 +79,7 @@ def judged(subjects: "Sequence[Subject]", judges: "Judges", settings: "Settings"
 def print_block(plain: "PlainAnalysis") -> None:
     """The answer first, then what it shows, the reasons and the regions."""
     analysis = plain.analysis
-    facts = [f"probability of manipulation {analysis.score:.2f}"] if plain.is_judged else ["nothing could be judged"]
+    facts = [f"probability of manipulation {analysis.score:.2f}"] if plain.is_judged else ["not judged for edits"]
     if plain.finding_class is not None:
         facts.insert(0, plain.finding_class.replace("_", " "))
     style = VERDICT_STYLES[analysis.verdict.value]
@@ -110,11 +110,8 @@ def print_line(plain: "PlainAnalysis") -> None:
 def print_summary(verdicts: Sequence[str]) -> None:
     """How many of each verdict."""
     counts = Counter(verdicts)
-    table = Table("verdict", "images", title=f"{len(verdicts):,} images and volumes")
-    for verdict in VERDICT_STYLES:
-        if counts[verdict]:
-            table.add_row(f"[{VERDICT_STYLES[verdict]}]{verdict}[/]", f"{counts[verdict]:,}")
-    answers.print(table)
+    told = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in VERDICT_STYLES if counts[verdict])
+    answers.print(f"{len(verdicts):,} images and volumes: {told}", highlight=False, soft_wrap=True)
 
 
 def folder_of(plain: "PlainAnalysis", number: int, output: Path, *, is_only: bool) -> Path:

@@ -70,7 +70,9 @@ def decide(signs: Signs) -> Decision:
     known = [edits.score] if edits else []
     if signs.synthesis and signs.synthesis.probability is not None and (known or flagged):
         known.append(signs.synthesis.probability)
-    return Decision(verdict, max(known, default=UNKNOWN), tuple(dict.fromkeys([*reasons, *signs.notes])))
+    return Decision(
+        verdict, max(known, default=UNKNOWN), tuple(dict.fromkeys([*reasons, *_tumours(signs, edits), *signs.notes]))
+    )
 
 
 def class_of(decision: Decision, signs: Signs) -> str | None:
@@ -105,12 +107,20 @@ def _generated(signs: Signs) -> list[str]:
 
 
 def _edited(edits: Edits, findings: Sequence[Finding]) -> list[str]:
-    if not findings:
+    edited = [finding for finding in findings if finding.finding_class.is_edit]
+    if not edited:
         return [f"signs of editing (probability {edits.score:.2f}); no single region stands out"]
-    return [
-        f"a region {_WORDS[finding.finding_class]}: {_place(finding, edits)}, score {finding.score:.2f}"
-        for finding in findings[:3]
-    ]
+    return [_in_words(finding, edits) for finding in edited[:3]]
+
+
+def _tumours(signs: Signs, edits: Edits | None) -> list[str]:
+    """What speaks neither for nor against an edit."""
+    found = [finding for finding in signs.findings if not finding.finding_class.is_edit]
+    return [f"{_in_words(finding, edits)} (no sign of editing)" for finding in found[:3]] if edits else []
+
+
+def _in_words(finding: Finding, edits: Edits) -> str:
+    return f"a region {_WORDS[finding.finding_class]}: {_place(finding, edits)}, score {finding.score:.2f}"
 
 
 def _place(finding: Finding, edits: Edits) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference import calibration, linking
+from inference import calibration, linking, tumours
 from inference.body_parts import covers_organ
 from inference.detectors import Detection, Detector, check
 from inference.geometry import Geometry
@@ -81,6 +81,10 @@ def find_edits(
     if not answers:
         return NotAsked("; ".join(strange[:3]))
     cards, detections = tuple(card for card, _ in answers), [detection for _, detection in answers]
+    if not any(card.judges_edits for card in cards):
+        return NotAsked(
+            f"{cards[0].name} names tumours, and judges no edits; name a model that does in analysis.models"
+        )
     thresholds = calibration.thresholds_of(cards)
     if slices >= _LEAST_SLICES:
         score, found = linked(volume, cards, detections)
@@ -91,10 +95,14 @@ def find_edits(
 def _of_one(cards: tuple[ModelCard, ...], detections: Sequence[Detection], thresholds: Thresholds) -> Edits:
     """One picture has the calibration of one slice; a run of slices would lend it a certainty that it has not."""
     (score,) = scores = calibration.slice_scores(cards, [detection.logits for detection in detections])
-    regions, components = linking.link(
-        calibration.fuse(detections), threshold=thresholds.pixel, voxel_mm3=np.zeros(1), pixel_mm2=0.0
-    )
+    fused = calibration.fuse(detections)
+    volumes, area = np.zeros(1), 0.0  # no header tells how large a pixel is
+    regions, components = linking.link(fused, threshold=thresholds.pixel, voxel_mm3=volumes, pixel_mm2=area)
     kept = [(score * region.strength, region) for region in regions] if score >= thresholds.slice else []
+    if fused.lesion is not None:
+        kept, components = tumours.beside(
+            kept, components, fused.lesion, threshold=thresholds.lesion, voxel_mm3=volumes, pixel_mm2=area
+        )
     return Edits(score, scores, tuple(kept), components, thresholds, cards, False)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from inference import whole_images
 from inference.detectors import Detector, used
 from inference.errors import InferenceError
-from inference.findings import Finding, SeriesAnalysis, SeriesSynthesis, StudyAnalysis
+from inference.findings import Finding, SeriesAnalysis, SeriesSynthesis, StudyAnalysis, Verdict
 from inference.labelling import labelled
 from inference.limits import Limits
 from inference.looking import Analysed
@@ -110,7 +110,7 @@ def judge(subject: Subject, judges: Judges, limits: Limits, read: Read) -> Plain
             seconds=round(time.monotonic() - started, 3),
             synthesis=() if answer.synthesis is None else (answer.synthesis,),
         ),
-        is_judged=bool(answer.series) or (answer.synthesis is not None and answer.synthesis.probability is not None),
+        is_judged=bool(answer.series) or answer.decision.verdict is not Verdict.ABSTAIN,
         finding_class=answer.finding_class,
         saliency=answer.saliency,
         pixels=pixels,

@@ -31,14 +31,10 @@ def read(file: Path, kind: Kind, max_voxels: int) -> Pixels:
             with Image.open(file, formats=(kind.value.upper(),)) as picture:
                 _refuse_by_header(file, picture, max_voxels)
                 return _pixels(file, kind, picture)
-        except UnreadablePicture:
-            raise
-        except MemoryError:
+        except (UnreadablePicture, TooLarge, MemoryError):
             raise
         except Image.DecompressionBombError as fault:
-            raise TooLarge(
-                f"{file.name}: its header promises more pixels than {max_voxels:,} (analysis.max_voxels)"
-            ) from fault
+            raise TooLarge(f"{file.name}: its header promises more pixels than any picture that is read") from fault
         except Exception as fault:
             raise UnreadablePicture(
                 f"{file.name}: a {kind} file that cannot be decoded ({_reason(fault)}); copy or export it again"
