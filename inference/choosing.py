@@ -37,6 +37,11 @@ def by_header(stack: Stack, detectors: Sequence[Detector]) -> Choice:
     return Choice(refusal=coverages[0][1].reasons[0] if coverages else "no model is configured")
 
 
+def unseen(first: Choice, fault: str) -> Choice:
+    """Where nothing could be decoded for a whole-image model to look at."""
+    return Choice(refusal=f"{UNRECOGNISED} in its images: {fault} ({first.refusal})")
+
+
 def by_organ(stack: Stack, first: Choice, detectors: Sequence[Detector], shown: Agreement) -> Choice:
     """After a whole-image model has looked; `first` is what the headers alone allow."""
     also = f" ({first.refusal})" if first.refusal else ""

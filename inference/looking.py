@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference import calibration, linking, tumours
-from inference.choosing import Choice, by_header, by_organ
+from inference.choosing import Choice, by_header, by_organ, unseen
 from inference.coverage import is_localiser
 from inference.detectors import Detection, Detector, check
 from inference.errors import InferenceError, TimeLimitExceeded
@@ -65,27 +65,31 @@ def look_at(stack: Stack, looker: Looker, found: Seen) -> None:
     choice = by_header(stack, looker.detectors)
     is_covered, is_planning = bool(choice.detectors), not choice.detectors and is_localiser(stack)
     fits = int(np.prod(stack.shape)) <= looker.limits.max_voxels
-    volume = _decoded(stack, looker, found, is_covered=is_covered) if fits else None
+    volume, fault = _decoded(stack, looker, found, is_covered=is_covered) if fits else (None, "")
     if volume is not None:
         found.observations += observe_pixels(volume)
     if looker.image_model is not None and not is_planning:
-        shown = volume if fits else _decoded(_sample(stack, looker.limits), looker, found, is_covered=False)
+        shown = volume
+        if not fits:
+            shown, fault = _decoded(_sample(stack, looker.limits), looker, found, is_covered=False)
         if shown is not None:
             seen = _whole_images(shown, len(stack.members), looker.image_model, looker)
             found.looks.append(seen)
             found.observations += organ_against_header(stack, seen)
             choice = by_organ(stack, choice, looker.detectors, seen.agreement)
+        elif not choice.detectors:
+            choice = unseen(choice, fault)
     if not choice.detectors:
         found.unanalysed.append(Unanalysed(of_series(stack, choice.refusal), counts=not is_planning))
         return
     if not fits:
-        volume = _decoded(stack, looker, found, is_covered=True)  # mostly raises: how much it is, and what is allowed
+        volume, _ = _decoded(stack, looker, found, is_covered=True)  # mostly raises: how much, and what is allowed
     if volume is not None:
         _ask(volume, choice, looker, found)
 
 
-def _decoded(stack: Stack, looker: Looker, found: Seen, *, is_covered: bool) -> Volume | None:
-    """The voxels of a stack, None where there are none.
+def _decoded(stack: Stack, looker: Looker, found: Seen, *, is_covered: bool) -> tuple[Volume | None, str]:
+    """The voxels of a stack, None where there are none, and why the first of its slices could not be decoded.
 
     Of a stack that a detector covers it is told what cannot be decoded; of the others the detectors' refusal says
     enough, and they are looked at for what needs no detector.
@@ -97,13 +101,13 @@ def _decoded(stack: Stack, looker: Looker, found: Seen, *, is_covered: bool) -> 
         )
     except TimeLimitExceeded:
         raise
-    except (InferenceError, MemoryError):
+    except (InferenceError, MemoryError) as fault:
         if is_covered:
             raise
-        return None
+        return None, str(fault) or "more memory is needed than analysis.memory_limit"
     if is_covered:
         found.unanalysed += [Unanalysed(str(fault)) for _, fault in loaded.unreadable]
-    return loaded.volume
+    return loaded.volume, str(loaded.unreadable[0][1]) if loaded.unreadable else ""
 
 
 def _sample(stack: Stack, limits: Limits) -> Stack:

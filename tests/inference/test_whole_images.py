@@ -408,6 +408,7 @@ def test_colour_is_abstained_from_with_its_reason(write_dataset: WriteDataset, m
     model = KnownImages(always(UNKNOWN))
     analysis = study([write_dataset(colour, tmp_path / "rgb.dcm")], model)
     assert analysis.verdict is Verdict.ABSTAIN
+    assert "no organ that I know in its images" in analysis.reasons[0]
     assert "RGB image; only grey images are analysed" in analysis.reasons[0]
     assert model.shown == []
 
