@@ -47,3 +47,7 @@ class UnusableStudy(ModelsError):
 
 class NoSuchDevice(ModelsError):
     """Training was asked for on a GPU, and there is none."""
+
+
+class MissingEdits(ModelsError):
+    """Training wants edits from a bank on disk that was not filled."""

@@ -19,8 +19,10 @@ from models import inputs
 from models.datasets import Case
 from models.errors import NoPlaceToEdit
 from models.tampering import benign, regions
+from models.tampering.bank import Bank, Kept
 from models.tampering.compose import compose
 from models.tampering.families import FAMILIES, EditType, Family
+from models.tampering.inpainters.weights import load as inpainter_weights
 from models.tampering.material import Donor, FloatArray, Mask, Material
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -34,6 +36,22 @@ class Crops:
 
     size: int
     pairs: int
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTwins:
+    """A genuine crop and its edited twin in stored units, (slices, size, size), as they end their journey.
+
+    What audits look at: the network is given nothing else. `region` and `lesion` have the same shape.
+    """
+
+    source: str
+    patient: str
+    genuine: FloatArray
+    edited: FloatArray
+    region: Mask
+    lesion: Mask
+    family: Family
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +97,9 @@ class PairBatches(Dataset[Batch]):
         self._weights = weights / weights.sum()
         self._donors = donors
         self._families = [FAMILIES[name] for name in families]
+        for absent in (each for each in self._families if not each.ready):
+            inpainter_weights(str(absent.inpainter))  # says at once, and not hours later, what is missing
+        self._bank = Bank(self._families)
         self._stages = stages
         self._seed = seed
 
@@ -109,13 +130,23 @@ class PairBatches(Dataset[Batch]):
             step -= steps
         raise IndexError("step is past the last stage")
 
+    def stored(self, step: int) -> list[StoredTwins]:
+        """The twins of batch `step` before they become input channels."""
+        cv2.setNumThreads(1)
+        rng = np.random.default_rng([self._seed, step])
+        crops = self._crops(step)
+        return [self._journey(crops.size, rng) for _ in range(crops.pairs)]
+
     def _pair(self, size: int, rng: np.random.Generator) -> Twins:
+        return self._twins(self._journey(size, rng), rng)
+
+    def _journey(self, size: int, rng: np.random.Generator) -> StoredTwins:
         for _ in range(_TRIES):
             source = self._sources[int(rng.choice(len(self._sources), p=self._weights))]
             case = self._cases[source][int(rng.integers(len(self._cases[source])))]
             kind = self._families[int(rng.integers(len(self._families)))]
             try:
-                made = self._twins(case, kind, size, rng)
+                made = self._made(case, kind, size, rng)
             except NoPlaceToEdit:
                 continue
             if made is not None:
@@ -154,17 +185,20 @@ class PairBatches(Dataset[Batch]):
         """The marked lesions in a part of a case; None where the source marks none."""
         return None if case.lesion is None else np.asarray(case.lesion[part])
 
-    def _twins(self, case: Case, kind: Family, size: int, rng: np.random.Generator) -> Twins | None:
+    def edited(self, case: Case, kind: Family, size: int, rng: np.random.Generator) -> Kept | None:
+        """A genuine slab for a crop of `size`, and the same edited; None where a try led to nothing worth showing."""
         slab, lesion = self._slab(case, size, rng)
         if (slab[len(slab) // 2] > slab.mean()).mean() < 0.05:
             return None
         material = Material.of(slab, self._donors)
         acquisition = benign.draw(material, rng, untouched=0.4)
         slab, lesion = acquisition(slab), acquisition.mask(lesion)
-        material = Material.of(slab, self._donors)
+        material = Material.of(slab, self._donors, case.spacing)
         region = _on_lesion(lesion, kind, rng) if lesion.any() and rng.random() < 0.4 else None
+        if region is None and kind.region is not None:
+            region = kind.region(slab, material, rng)
         if region is None:
-            bright = kind.edit_type is EditType.REMOVED and rng.random() < 0.3
+            bright = kind.on_lesion or (kind.edit_type is EditType.REMOVED and rng.random() < 0.3)
             region = regions.draw(
                 slab,
                 material,
@@ -175,18 +209,27 @@ class PairBatches(Dataset[Batch]):
             )
         limits = (float(slab.min()), float(slab.max()))
         edited = compose(slab, region, kind, material, rng, touched_up=bool(rng.random() < 0.5), limits=limits)
-        if (edited != slab)[region].mean() < 0.25:
+        return None if (edited != slab)[region].mean() < 0.25 else Kept(slab, edited, region, lesion)
+
+    def _made(self, case: Case, kind: Family, size: int, rng: np.random.Generator) -> StoredTwins | None:
+        made = self._bank.draw(kind, rng) if kind.slow else self.edited(case, kind, size, rng)
+        if made is None:
             return None
-        journey = benign.draw(material, rng, untouched=0.6)
-        genuine, edited, region, lesion = journey(slab), journey(edited), journey.mask(region), journey.mask(lesion)
+        journey = benign.draw(Material.of(made.genuine), rng, untouched=0.6)
+        genuine, edited = journey(made.genuine), journey(made.edited)
+        region, lesion = journey.mask(made.region), journey.mask(made.lesion)
         window = _window(region, size, rng)
         genuine, edited, region, lesion = (_cut(array, window, size) for array in (genuine, edited, region, lesion))
-        offset, scale = inputs.intensity_range(genuine)
+        return StoredTwins(case.source, case.patient, genuine, edited, region, lesion, kind)
+
+    def _twins(self, stored: StoredTwins, rng: np.random.Generator) -> Twins:
+        offset, scale = inputs.intensity_range(stored.genuine)
         intensity = (offset, scale * float(rng.uniform(0.9, 1.1)))
-        middle = [len(genuine) // 2]
-        first = inputs.channels(genuine, middle, intensity=intensity)[0]
-        second = inputs.channels(edited, middle, intensity=intensity)[0]
-        return Twins(first, second, region[middle[0]], lesion[middle[0]], kind.edit_type)
+        middle = len(stored.genuine) // 2
+        first, second = (
+            inputs.channels(slab, [middle], intensity=intensity)[0] for slab in (stored.genuine, stored.edited)
+        )
+        return Twins(first, second, stored.region[middle], stored.lesion[middle], stored.family.edit_type)
 
 
 def _on_lesion(lesion: Mask, kind: Family, rng: np.random.Generator) -> Mask | None:

@@ -14,6 +14,7 @@ from gateway.cli.demo import demo
 from gateway.cli.fetch import fetch
 from gateway.cli.forwards import app as forwards
 from gateway.cli.generators import app as generators
+from gateway.cli.inpainters import app as inpainters
 from gateway.cli.models import app as models
 from gateway.cli.models import evaluate, train
 from gateway.cli.network import send
@@ -59,6 +60,7 @@ app.add_typer(forwards, name="forwards", help="What is passed on to other archiv
 app.add_typer(
     generators, name="generators", help="Generators of whole images: synthetic images for training and trials."
 )
+app.add_typer(inpainters, name="inpainters", help="The small networks of the tampering lab.")
 app.add_typer(models, name="models", help="The networks, their weights and cards.")
 
 
