@@ -1,7 +1,7 @@
 """`scanwarden evaluate` of a whole-image network: tables here, the whole report as JSON and HTML in a folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -9,6 +9,7 @@ from gateway.cli.options import answers, fail, progress_console
 
 if TYPE_CHECKING:
     from models.images.card import ImageModelCard
+    from models.images.evaluation import Evaluation
 
 _SHOWN = 5  # differences between card and report that are printed
 
@@ -22,11 +23,13 @@ def evaluate_images(
     *,
     leave_one_out: bool = False,
     steps: int = 1500,
+    restate: bool = False,
     as_json: bool = False,
 ) -> None:
     """Print the report of a whole-image network; with an `output` folder, write report.json and report.html too.
 
     `leave_one_out` first trains, for every kind of generator, a network that never saw it, where none is in `runs` yet.
+    `restate` writes the figures into the shipped card and its page.
     """
     import torch
 
@@ -58,6 +61,8 @@ def evaluate_images(
     if output is not None:
         write_json(made.figures, output / "report.json")
         write_html(presentation.report(made), output / "report.html")
+    if restate:
+        _restate(made)
     if as_json:
         typer.echo(json_of(made.figures), nl=False)
         return
@@ -66,7 +71,8 @@ def evaluate_images(
         answers.print(line, highlight=False, soft_wrap=True)
     for table in terminal_tables(report):
         answers.print(table)
-    _say_whether_equal(evaluation.differences(model.card.figures, made.figures))
+    if not restate:
+        _say_whether_equal(model.card.figures, made.figures)
     if output is not None:
         answers.print(f"the whole report with pictures: {output / 'report.html'}", highlight=False, soft_wrap=True)
         answers.print("It shows genuine images of third parties; mind their terms before it is passed on.")
@@ -91,7 +97,30 @@ def _train_missing(card: "ImageModelCard", kinds: list[str], data: Path, runs: P
         )
 
 
-def _say_whether_equal(found: list[str]) -> None:
+def _restate(made: "Evaluation") -> None:
+    """The page goes with the card: both say what was measured."""
+    from models.images import presentation
+    from models.images.evaluation import for_card
+    from models.images.readable import readable
+    from models.registry import SHIPPED
+
+    card = made.card.model_copy(update={"figures": for_card(made.figures)})
+    card.write(SHIPPED / "cards" / f"{card.name}.json")
+    page = readable(card, presentation.report(made, pictures=False))
+    (SHIPPED / "cards" / f"{card.name}.md").write_text(page, encoding="utf-8")
+    answers.print(f"the card of {card.name} states these figures now", highlight=False)
+
+
+def _say_whether_equal(card: dict[str, Any], measured: dict[str, Any]) -> None:
+    from models.images.evaluation import differences
+
+    absent = {*card.get("left_out_generator", {})} - {*measured["left_out_generator"]}
+    if absent:
+        here = {kind: row for kind, row in card["left_out_generator"].items() if kind not in absent}
+        card = card | {"left_out_generator": here}
+        kinds = ", ".join(sorted(absent))
+        answers.print(f"not repeated, for want of networks trained without them: {kinds}", highlight=False)
+    found = differences(card, measured)
     if not found:
         answers.print("every figure equals the card's", highlight=False)
         return

@@ -168,6 +168,9 @@ def evaluate(
         typer.Option("--leave-one-out", help="Whole images: train networks without each kind of generator first."),
     ] = False,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of each network left without.")] = 1500,
+    restate_card: Annotated[
+        bool, typer.Option("--restate-card", help="Whole images: write the figures into the shipped card and its page.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Try a model on held-out patients and print the report, misses and false alarms included.
@@ -179,7 +182,17 @@ def evaluate(
 
     if name in {card.name for card in registry.available_image_models()}:
         with plain_faults():
-            evaluate_images(name, data, runs, seed, output, leave_one_out=leave_one_out, steps=steps, as_json=as_json)
+            evaluate_images(
+                name,
+                data,
+                runs,
+                seed,
+                output,
+                leave_one_out=leave_one_out,
+                steps=steps,
+                restate=restate_card,
+                as_json=as_json,
+            )
         return
     with plain_faults():
         figures = evaluation.evaluate(registry.load(name), data, runs / "cache", seed=seed, quiet=as_json)

@@ -8,6 +8,7 @@ from gateway.cli.evaluate_images import evaluate_images
 from models import registry
 from models.images import evaluation, measures, subjects, training
 from models.images import registry as image_registry
+from models.images.card import ImageModelCard
 from models.images.evaluation import for_card
 from tests.tiny_images import PLAN, Rule, tiny_images
 
@@ -38,8 +39,23 @@ def test_the_command_writes_the_report_and_says_whether_it_is_the_cards(
     assert "<script" not in page
 
     rule.card = rule.card.model_copy(update={"figures": for_card(written)})
+    rule.card.figures["left_out_generator"]["vae"] = {}  # measured where such a network was
     evaluate_images("rule", tmp_path, tmp_path, 7, None)
-    assert "every figure equals the card's" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "for want of networks trained without them: vae" in said
+    assert "every figure equals the card's" in said
+
+
+def test_restating_writes_the_figures_into_card_and_page(
+    rule: Rule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "SHIPPED", tmp_path)
+    (tmp_path / "cards").mkdir()
+    evaluate_images("rule", tmp_path, tmp_path, 7, None, restate=True)
+    card = ImageModelCard.read(tmp_path / "cards" / "rule.json")
+    assert card.figures["overall"]["synthetic"] == 60
+    assert card.model_copy(update={"figures": {}}) == rule.card.model_copy(update={"figures": {}})
+    assert f"{card.figures['overall']['auc']:.3f}" in (tmp_path / "cards" / "rule.md").read_text(encoding="utf-8")
 
 
 def test_leaving_one_out_trains_the_networks_that_are_not_there_yet(
