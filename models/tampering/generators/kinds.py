@@ -40,10 +40,22 @@ KINDS: dict[str, Kind] = {
         Kind("gan_nearest", Latent, {"way": "nearest", "adversarial_from": _GAN_FROM}, 900, "nearest, 3 × 3"),
         Kind("vae", Latent, {"way": "bilinear", "adversarial_from": None}, 1000, "bilinear, no critic"),
         Kind("vq", Quantised, {"revive": 600}, 1600, "nearest, codes out of two books", images=_DEAR),
-        Kind("gan_transposed", Latent, {"way": "transposed", "adversarial_from": _GAN_FROM}, 900, "lattice of 4 × 4"),
-        Kind("translation", Translation, {"adversarial_from": 300}, 1100, "transposed, content changed", images=_DEAR),
+        Kind(
+            "gan_transposed",
+            Latent,
+            {"way": "transposed", "adversarial_from": _GAN_FROM, "levels": 2},
+            900,
+            "lattice of 4 × 4",
+        ),
+        Kind("translation", Translation, {"adversarial_from": 300}, 700, "transposed, content changed", images=_DEAR),
         Kind("diffusion", Diffusion, {"whole_from": 1600}, 2200, "what a denoiser leaves out", images=(60, 15, 40)),
-        Kind("gan_pixelshuffle", Latent, {"way": "pixelshuffle", "adversarial_from": _GAN_FROM}, 900, "grid of phases"),
+        Kind(
+            "gan_pixelshuffle",
+            Latent,
+            {"way": "pixelshuffle", "adversarial_from": _GAN_FROM, "levels": 2},
+            900,
+            "grid of phases",
+        ),
     )
 }
 

@@ -1,9 +1,11 @@
 """Images from a coarse grid of values: a VAE and GANs that differ in how they enlarge and in what judges them.
 
-A grid of an eighth of the rows and columns is what so few images and minutes can teach. New images come from grids that
-blend the encodings of two similar images of one organ from place to place, with the encodings' own spread: every pixel
-is made by the decoder, and what it shows is in neither image. The critic of the GANs sees such blends only.
+A grid of an eighth or a quarter of the rows and columns is what so few images and minutes can teach. New images come
+from grids that blend the encodings of two similar images of one organ from place to place, with the encodings' own
+spread: every pixel is made by the decoder, and what it shows is in neither image. The GANs' critic sees only blends.
 """
+
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,19 +24,20 @@ _NEIGHBOURS = 4
 
 
 class Encoder(nn.Module):
-    """An image to mean and log variance of each value of its grid, (n, channels, rows / 8, columns / 8)."""
+    """An image, halved `levels` times, to mean and log variance of each value of its grid."""
 
-    def __init__(self, width: int, channels: int) -> None:
+    def __init__(self, width: int, channels: int, levels: int) -> None:
         super().__init__()
         self.condition = nn.Embedding(len(KNOWN), _CONDITION)
         self.shrink = nn.ModuleList(
             [
                 nn.Conv2d(before, after, 4, stride=2, padding=1)
-                for before, after in ((1, width), (width, 2 * width), (2 * width, 4 * width))
+                for before, after in pairwise([1] + [width * 2**level for level in range(levels)])
             ]
         )
-        self.residual = Residual(4 * width, _CONDITION, normalise=False)
-        self.answer = nn.Conv2d(4 * width, 2 * channels, 1)
+        wide = width * 2 ** (levels - 1)
+        self.residual = Residual(wide, _CONDITION, normalise=False)
+        self.answer = nn.Conv2d(wide, 2 * channels, 1)
 
     def forward(self, images: Tensor, organs: Tensor) -> tuple[Tensor, Tensor]:
         features = images
@@ -47,12 +50,12 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """A grid and an organ to an image."""
 
-    def __init__(self, width: int, channels: int, way: Upsampling, *, grain: bool) -> None:
+    def __init__(self, width: int, channels: int, levels: int, way: Upsampling, *, grain: bool) -> None:
         super().__init__()
         self.condition = nn.Embedding(len(KNOWN), _CONDITION)
-        self.start = nn.Conv2d(channels, 4 * width, 3, padding=1)
-        self.residual = Residual(4 * width, _CONDITION, normalise=False)
-        pairs = ((4 * width, 3 * width), (3 * width, 2 * width), (2 * width, width))
+        pairs = list(pairwise(width * factor for factor in range(levels + 1, 0, -1)))
+        self.start = nn.Conv2d(channels, pairs[0][0], 3, padding=1)
+        self.residual = Residual(pairs[0][0], _CONDITION, normalise=False)
         self.enlarge = nn.ModuleList([Enlarge(before, after, way) for before, after in pairs])
         self.grain = nn.ModuleList([Grain(after) if grain else nn.Identity() for _, after in pairs])
         self.image = nn.Conv2d(width, 1, 3, padding=1)
@@ -73,16 +76,17 @@ class Latent(Generator):
         adversarial_from: int | None,
         size: int = 192,
         crop: int = 96,
+        levels: int = 3,
         channels: int = 8,
         width: int = 16,
         batch: int = 10,
         divergence: float = 1e-4,
     ) -> None:
         super().__init__()
-        self.adversarial_from, self.size, self.crop = adversarial_from, size, crop
+        self.adversarial_from, self.size, self.crop, self.levels = adversarial_from, size, crop, levels
         self.batch, self.divergence = batch, divergence
-        self.encoder = Encoder(width, channels)
-        self.decoder = Decoder(width, channels, way, grain=adversarial_from is not None)
+        self.encoder = Encoder(width, channels, levels)
+        self.decoder = Decoder(width, channels, levels, way, grain=adversarial_from is not None)
         self.critic = Critic((2 * width, 4 * width, 4 * width), whole=True) if adversarial_from is not None else None
 
     def critics(self) -> list[nn.Module]:
@@ -100,8 +104,10 @@ class Latent(Generator):
         turn = len(material.organs)  # organs come in turn: so far on is one of the same organ
         share = blend(grids)
         made = self.decoder(torch.lerp(grids, grids.roll(turn, dims=0), share), batch.organs)
-        levels = functional.avg_pool2d(batch.images, 8)  # what a blend shows is free, how bright it is there is not
-        strayed = (functional.avg_pool2d(made, 8) - torch.lerp(levels, levels.roll(turn, dims=0), share)).abs().mean()
+        cell = 2**self.levels
+        wanted = functional.avg_pool2d(batch.images, cell)  # what a blend shows is free, how bright it is there is not
+        wanted = torch.lerp(wanted, wanted.roll(turn, dims=0), share)
+        strayed = (functional.avg_pool2d(made, cell) - wanted).abs().mean()
         total = loss + strayed - 0.03 * self.critic(augmented(made, seed), batch.organs).mean()
         self.descend(total, optimiser, critic=False)
         genuine = self.critic(augmented(batch.images, seed + 1), batch.organs)
