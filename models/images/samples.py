@@ -95,7 +95,8 @@ class ImageBatches(Dataset[Batch]):
             tiles.append((tile(_on_its_own(np.asarray(image.pixels), rng), rng), 0))
             shown.append((np.asarray(image.pixels), image.organ))
         for _ in range(self._shares.organs):
-            image = self._draw(rng)
+            varied = Organ.BRAIN_MR in self._organs and rng.random() < 0.4
+            image = self._draw(rng, Organ.BRAIN_MR if varied else None)
             shown.append((np.asarray(image.pixels), image.organ))
         views = [(seen_as(pixels, organ, rng), KNOWN.index(organ)) for pixels, organ in shown]
         for _ in range(self._shares.none):

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models import inputs as volumes
 from models.images import inputs
 
 FloatArray = NDArray[np.float32]
@@ -80,12 +79,9 @@ def twins(
     taken, pattern = (_brought(grey(image), made.shape, rng) for image in (genuine, reference))
     made, taken = _cropped(made, taken)
     made, taken = _without_rim((made, taken), rng)
-    if rng.random() < 0.5:
-        made, taken = (specified(image, pattern) for image in (made, taken))
-    else:
-        made, taken = (matched(image, pattern) for image in (made, taken))
-    made, taken = _clean_air((made, taken), rng)
-    made, taken = evened(made, taken, rng)
+    made, taken = evened(matched(made, pattern), matched(taken, pattern), rng)
+    tone = specified if rng.random() < 0.5 else matched  # again: noise and smoothing changed the shades
+    made, taken = _clean_air((tone(made, pattern), tone(taken, pattern)), rng)
     if path is None:
         path = draw(rng, made.shape)
     return path(made), path(taken)
@@ -122,48 +118,55 @@ def matched(image: FloatArray, pattern: FloatArray) -> FloatArray:
 
 
 def evened(one: FloatArray, other: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """The same amount of fine noise in both: the cleaner gets noise, or the noisier is smoothed."""
-    levels = noise(one), noise(other)
-    if levels[0] > levels[1]:
+    """Files of about one size: the image that says less gets noise, or the one that says more is smoothed.
+
+    Generators leave noise out; file size alone would tell. There are bounds to both: an image that is nothing but blur
+    stays smaller than any of a scanner.
+    """
+    weights = weight(one), weight(other)
+    if weights[0] > weights[1]:
         second, first = evened(other, one, rng)
         return first, second
-    clean, noisy = levels
-    if noisy <= 1.02 * clean or noisy < 5e-4:
+    light, heavy = weights
+    if heavy <= 1.02 * light:
         return one, other
-    if rng.random() < 0.5:
-        return _noised(one, clean, noisy, rng), other
-    return one, _smoothed(other, clean)
+    if rng.random() < 0.25:
+        return _noised(one, heavy, rng), other
+    return one, _smoothed(other, light)
 
 
-def noise(image: FloatArray, intensity: tuple[float, float] | None = None) -> float:
-    """The robust level of fine noise over tissue, of an image from 0 to 1."""
-    offset, scale = intensity or inputs.intensity(image)
-    return volumes.noise_level(image, offset, scale)
+def weight(image: FloatArray) -> int:
+    """Bytes of an image from 0 to 1 as a JPEG of high quality: structure and noise together."""
+    stored = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return len(cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, 92])[1])
 
 
-def _noised(image: FloatArray, own: float, level: float, rng: np.random.Generator) -> FloatArray:
-    """Noise of a random colour over tissue, so much that `noise`, which is `own`, becomes about `level`."""
+def _noised(image: FloatArray, wanted: float, rng: np.random.Generator) -> FloatArray:
+    """Noise of a random colour over tissue, so much that `weight` becomes about what is wanted."""
     pattern = rng.standard_normal(image.shape, dtype=np.float32)
     if rng.random() < 0.6:
         pattern = np.asarray(cv2.GaussianBlur(pattern, (0, 0), float(rng.uniform(0.3, 0.7))), dtype=np.float32)
     offset, scale = inputs.intensity(image)
     tissue = cv2.GaussianBlur((image > offset + 0.08 * scale).astype(np.float32), (0, 0), 1.0)
-    amount = float(np.sqrt(max(level**2 - own**2, 0.0))) / volumes.noise_level(pattern, -10.0, 1.0)
-    for _ in range(2):
-        noisy = np.asarray(image + amount * (pattern * tissue), dtype=np.float32)
-        amount *= float(np.clip(level / max(noise(noisy, (offset, scale)), 1e-6), 0.5, 2.0))
-    return np.asarray(image + amount * (pattern * tissue), dtype=np.float32)
+    pattern = np.asarray(pattern * tissue, dtype=np.float32)
+    return _weighing(lambda amount: np.asarray(image + amount * pattern, dtype=np.float32), wanted, 0.0, 0.06)
 
 
-def _smoothed(image: FloatArray, level: float) -> FloatArray:
-    """Blurred, so far that `noise` becomes about `level`."""
-    intensity = inputs.intensity(image)
-    low, high = 0.15, 2.0
+def _smoothed(image: FloatArray, wanted: float) -> FloatArray:
+    """Blurred, so far that `weight` becomes about what is wanted."""
+
+    def blurred(freely: float) -> FloatArray:
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), 1.35 - freely), dtype=np.float32)
+
+    return _weighing(blurred, wanted, 0.0, 1.15)
+
+
+def _weighing(make: Callable[[float], FloatArray], wanted: float, low: float, high: float) -> FloatArray:
+    """What `make` makes of the number between `low` and `high` at which it weighs what is wanted; it rises."""
     for _ in range(5):
         middle = (low + high) / 2
-        blurred = np.asarray(cv2.GaussianBlur(image, (0, 0), middle), dtype=np.float32)
-        low, high = (middle, high) if noise(blurred, intensity) > level else (low, middle)
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), (low + high) / 2), dtype=np.float32)
+        low, high = (middle, high) if weight(make(middle)) < wanted else (low, middle)
+    return make((low + high) / 2)
 
 
 def _brought(image: FloatArray, shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
