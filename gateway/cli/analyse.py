@@ -25,6 +25,7 @@ from gateway.cli.options import (
     progress_console,
     settings_or_exit,
 )
+from gateway.cli.whole import WholeImages
 
 if TYPE_CHECKING:
     from config import Settings
@@ -124,13 +125,16 @@ def _analyse_dicom(path: Path, found: "Sorted", settings: "Settings", report: _R
     analyses = _analysed(path if not found.plain else sorted([*found.dicom, *found.strangers]), settings)
     report.expected = len(analyses) + len(found.plain)
     for number, analysis in enumerate(analyses):
+        whole = WholeImages(analysis, _files_of_study(path, analysis.study_uid), settings)
         if not report.as_json:
             print_analysis(analysis)
-        report.records.append(analysis.to_json())
+            whole.print()
+        report.records.append({**analysis.to_json(), "rests_on": whole.to_json()})
         if report.output is not None:
             only = report.expected == 1
             folder = report.output if only else report.output / f"{number + 1:03d}-{analysis.study_uid}"
-            report.tell(_write(analysis, path, folder, dialect), folder)
+            written = _write(analysis, path, folder, dialect)
+            report.tell([*written, *(file.name for file in whole.write(folder))], folder)
 
 
 def _analyse_plain(

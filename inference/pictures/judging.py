@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from inference import whole_images
 from inference.detectors import Detector, used
@@ -19,9 +18,9 @@ from inference.looking import Analysed
 from inference.pictures.deciding import Decision, Signs, class_of, decide, refused
 from inference.pictures.edits import Edits, NotAsked, find_edits
 from inference.pictures.pixels import Pixels, Read
-from inference.pictures.saliency import rests_on
 from inference.pictures.subjects import Subject, pixels_of
 from inference.presented import Grey, chosen, stretched
+from inference.saliency import Saliency, rests_on
 from inference.volume import SourceSlice
 from inference.whole_images import UNRECOGNISED, Look
 from models.errors import ModelsError
@@ -40,15 +39,6 @@ class Judges:
     detectors: Sequence[Detector]
     image_model: ImageModel | None = None
     shows: Organ | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Saliency:
-    """Where the synthesis score of slice `index` rests; `weights` (rows, columns), 0 to 1."""
-
-    index: int
-    weights: NDArray[np.float32] = field(repr=False)
-    words: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +66,10 @@ class PlainAnalysis:
         slices = [
             {**entry, "sop_instance_uid": "", "file": self.slice_file(entry["index"])} for entry in record["slices"]
         ]
-        resting = None if self.saliency is None else {"slice": self.saliency.index, "words": self.saliency.words}
+        resting = [
+            {"file": self.slice_file(each.index), "slice": each.index, "words": each.words}
+            for each in ([] if self.saliency is None else [self.saliency])
+        ]
         return {**record, "slices": slices, "file": self.file, "class": self.finding_class, "rests_on": resting}
 
 
@@ -192,7 +185,7 @@ def _whole(
         weights = again[0].saliency
     if weights is None:
         return synthesis, None
-    return synthesis, Saliency(places[strongest], weights, rests_on(weights))
+    return synthesis, Saliency(weights, rests_on(weights), places[strongest])
 
 
 def _names(subject: Subject, pixels: Pixels) -> list[str]:

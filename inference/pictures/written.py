@@ -11,7 +11,7 @@ from inference.archive import MASKS_FILE, save_masks
 from inference.overlays import draw
 from inference.pictures.judging import PlainAnalysis, shown_slice
 from inference.pictures.pixels import Pixels
-from inference.pictures.saliency import drawn
+from inference.saliency import drawn
 
 ANSWER_FILE, BOXES_FILE, SALIENCY_FILE = "analysis.json", "boxes.json", "saliency.png"
 
@@ -28,13 +28,13 @@ def write(plain: PlainAnalysis, folder: Path) -> list[Path]:
         (whole,) = plain.analysis.synthesis
         words = f"generated as a whole: {whole.probability or 0.0:.2f}  {plain.slice_file(at)}  slice {at + 1}"
         picture = drawn(shown_slice(pixels, at), plain.saliency.weights, words)
-        written.append(_picture(folder / SALIENCY_FILE, picture))
+        written.append(write_picture(folder / SALIENCY_FILE, picture))
     if not plain.analysis.series:
         return written
     for finding in plain.analysis.findings:
         image = pixels.voxels[finding.key_slice]
         picture = draw(finding, plain.analysis.series_of(finding), image)
-        written.append(_picture(folder / f"finding-{finding.label:02d}.png", picture))
+        written.append(write_picture(folder / f"finding-{finding.label:02d}.png", picture))
     boxes = [{**finding.to_json(), "file": plain.slice_file(finding.key_slice)} for finding in plain.analysis.findings]
     written.append(_text(folder / BOXES_FILE, boxes))
     save_masks(plain.analysis, folder / MASKS_FILE)
@@ -48,9 +48,9 @@ def _masks(plain: PlainAnalysis, pixels: Pixels, folder: Path) -> list[Path]:
     if pixels.placement is not None:
         return [_nifti(folder / "mask.nii.gz", series.classes, pixels)]
     if len(series.classes) == 1:
-        return [_picture(folder / "mask.png", _white(series.classes[0]))]
+        return [write_picture(folder / "mask.png", _white(series.classes[0]))]
     return [
-        _picture(folder / f"mask-{index + 1:03d}-{Path(plain.slice_file(index)).stem}.png", _white(classes))
+        write_picture(folder / f"mask-{index + 1:03d}-{Path(plain.slice_file(index)).stem}.png", _white(classes))
         for index, classes in enumerate(series.classes)
         if classes.any()
     ]
@@ -71,7 +71,8 @@ def _nifti(path: Path, classes: NDArray[np.uint8], pixels: Pixels) -> Path:
     return path
 
 
-def _picture(path: Path, picture: NDArray[np.uint8]) -> Path:
+def write_picture(path: Path, picture: NDArray[np.uint8]) -> Path:
+    """As PNG; `picture` is grey or BGR."""
     import cv2
 
     path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())

@@ -327,7 +327,7 @@ def test_a_generated_picture_is_flagged_with_what_its_score_rests_on(tmp_path: P
     assert plain.finding_class == "resynthesised"
     record = plain.to_json()
     assert record["synthesis"][0]["organ"] == "chest X-ray"
-    assert "within rows 40-60 and columns 10-30" in record["rests_on"]["words"]
+    assert "within rows 40-60 and columns 10-30" in record["rests_on"][0]["words"]
     written = {path.name for path in write(plain, tmp_path / "out")}
     assert written == {"analysis.json", "saliency.png"}
 

@@ -16,7 +16,7 @@ from gateway.cli import app
 from models.tampering.phantom import make_phantom_study
 
 Run = Callable[..., Result]
-OUTSIDE = {"file", "class", "rests_on"}
+OUTSIDE = {"file", "class"}
 STUDY = {"study_uid", "verdict", "score", "reasons", "findings", "slices", "observations", "models", "seconds"}
 
 
