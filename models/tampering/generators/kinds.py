@@ -24,6 +24,7 @@ class Kind:
     steps: int
     trace: str
     learning_rate: float = 1e-3
+    pace: float = 1.0  # of the critics, in learning rates
     images: tuple[int, int, int] = (150, 40, 80)  # of each source: train, calibration, test
 
     def build(self, **changes: Any) -> Generator:
@@ -37,7 +38,7 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("autoencoder", Autoencoder, {"adversarial_from": 500}, 1100, "pixel shuffle, critic", images=_DEAR),
-        Kind("gan_nearest", Latent, {"way": "nearest", "adversarial_from": _GAN_FROM}, 900, "nearest, 3 × 3"),
+        Kind("gan_nearest", Latent, {"way": "nearest", "adversarial_from": _GAN_FROM}, 900, "nearest, 3 × 3", pace=2),
         Kind("vae", Latent, {"way": "bilinear", "adversarial_from": None}, 1000, "bilinear, no critic"),
         Kind("vq", Quantised, {"revive": 600}, 1600, "nearest, codes out of two books", images=_DEAR),
         Kind(
@@ -46,6 +47,7 @@ KINDS: dict[str, Kind] = {
             {"way": "transposed", "adversarial_from": _GAN_FROM, "levels": 2},
             900,
             "lattice of 4 × 4",
+            pace=2,
         ),
         Kind("translation", Translation, {"adversarial_from": 300}, 700, "transposed, content changed", images=_DEAR),
         Kind("diffusion", Diffusion, {"whole_from": 1600}, 2200, "what a denoiser leaves out", images=(60, 15, 40)),
@@ -55,6 +57,7 @@ KINDS: dict[str, Kind] = {
             {"way": "pixelshuffle", "adversarial_from": _GAN_FROM, "levels": 2},
             900,
             "grid of phases",
+            pace=2,
         ),
     )
 }

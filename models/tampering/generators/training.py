@@ -54,7 +54,7 @@ def train(
     torch.manual_seed(config.seed)
     network = kind.build(**config.changes).to(memory_format=torch.channels_last)  # twice as fast here
     material = Material(examples, network.size)
-    optimiser = _optimiser(network, kind.learning_rate)
+    optimiser = _optimiser(network, kind.learning_rate, kind.pace)
     config.output.mkdir(parents=True, exist_ok=True)
     path = config.output / "checkpoint.safetensors"
     history: dict[str, list[float]] = {"loss": [], "critic": [], "seconds": []}
@@ -81,13 +81,13 @@ def train(
     return _finish(config, network, run)
 
 
-def _optimiser(network: Generator, rate: float) -> torch.optim.Optimizer:
+def _optimiser(network: Generator, rate: float, pace: float) -> torch.optim.Optimizer:
     judging = [parameter for part in network.critics() for parameter in part.parameters()]
     known = {id(parameter) for parameter in judging}
     making = [parameter for parameter in network.parameters() if id(parameter) not in known]
     groups = [{"params": making, "base": rate}]
     if judging:
-        groups.append({"params": judging, "base": 2 * rate})  # held back by spectral norm
+        groups.append({"params": judging, "base": pace * rate})  # spectral norm holds them back
     return torch.optim.Adam(groups, lr=rate, betas=(0.5, 0.99))
 
 
