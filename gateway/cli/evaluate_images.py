@@ -26,7 +26,7 @@ def evaluate_images(
     restate: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Print the report of a whole-image network; with an `output` folder, write report.json and report.html too.
+    """Print the report of a whole-image network; `output` is a folder for report.json, report.html and pictures.
 
     `leave_one_out` first trains, for every kind of generator, a network that never saw it, where none is in `runs` yet.
     `restate` writes the figures into the shipped card and its page.
@@ -38,7 +38,7 @@ def evaluate_images(
     from models.images.registry import load_image_model
     from models.images.subjects import Plan
     from models.reports import as_json as json_of
-    from models.reports import terminal_tables, write_html, write_json
+    from models.reports import terminal_tables, write_html, write_json, write_pictures
 
     torch.set_num_threads(1)  # what a sum is split into shows in its last digits; the card's figures must come again
     if output is not None and output.exists() and not output.is_dir():
@@ -60,7 +60,9 @@ def evaluate_images(
     )
     if output is not None:
         write_json(made.figures, output / "report.json")
-        write_html(presentation.report(made), output / "report.html")
+        whole = presentation.report(made)
+        write_html(whole, output / "report.html")
+        write_pictures(whole, output / "pictures")
     if restate:
         _restate(made)
     if as_json:

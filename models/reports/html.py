@@ -63,6 +63,18 @@ def write_html(report: Report, path: Path) -> None:
     path.write_text(page(report), encoding="utf-8")
 
 
+def write_pictures(report: Report, folder: Path) -> list[Path]:
+    """Every picture of the report as a file of its own, named after its section."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for section in report.sections:
+        for number, picture in enumerate(section.pictures, 1):
+            path = folder / f"{_anchor(section.title)}-{number}.png"
+            path.write_bytes(picture.png)
+            written.append(path)
+    return written
+
+
 def _section(section: Section, anchor: str) -> str:
     parts = [f'<section id="{anchor}">', f"<h2>{escape(section.title)}</h2>"]
     parts += [f"<p>{escape(paragraph)}</p>" for paragraph in section.paragraphs]

@@ -2,12 +2,24 @@ import base64
 import re
 from html.parser import HTMLParser
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from models.reports import Measured, Picture, Report, Section, Table, as_json, page, terminal_tables, text_of
+from models.reports import (
+    Measured,
+    Picture,
+    Report,
+    Section,
+    Table,
+    as_json,
+    page,
+    terminal_tables,
+    text_of,
+    write_pictures,
+)
 from models.reports.terminal import markdown
 
 
@@ -63,6 +75,12 @@ def test_a_page_shows_every_table_and_picture_with_words_for_both(report: Report
     encoded = re.search(r'base64,([^"]+)" alt="nothing to see"', html)
     assert encoded is not None
     assert Image.open(BytesIO(base64.b64decode(encoded[1]))).size == (4, 3)
+
+
+def test_pictures_can_be_had_as_files(report: Report, tmp_path: Path) -> None:
+    (written,) = write_pictures(report, tmp_path)
+    assert written.name == "first-last-1.png"
+    assert written.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_report_written_twice_is_equal(report: Report) -> None:
