@@ -14,17 +14,18 @@ from models.samples import Crops
 from models.training import TrainingConfig, material
 
 NETWORK = "edit_maskrcnn"
+ARGUMENTS = {"channels": len(inputs.CHANNELS), "width": 48, "pyramid": 64}
 STAGES = ((9000, 192, 4), (1000, 256, 3))
 _WEIGHTS = {"loss_classifier": 1.5}  # of the losses that do not count once
 
 
-def configuration(data: Path, output: Path, *, width: int = 48, pyramid: int = 64) -> TrainingConfig:
+def configuration(data: Path, output: Path) -> TrainingConfig:
     """The run that is meant to be published; `dataclasses.replace` makes others of it."""
     return TrainingConfig(
         data=data,
         output=output,
         network=NETWORK,
-        arguments={"channels": len(inputs.CHANNELS), "width": width, "pyramid": pyramid},
+        arguments=dict(ARGUMENTS),
         sources=SOURCES_WITH_INSTANCES,
         families=FAMILIES_OF_INSTANCES,
         stages=STAGES,

@@ -4,26 +4,40 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import instance_training, training
+from models import instance_release, instance_training, release, training
+from models.card import ModelCard
 from models.training import TrainingConfig
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a kind of model is trained: its configuration from (data, output), and what goes through with it."""
+    """How a kind of model is trained and published.
+
+    `configuration` is made of (data, output); `release` of the run, name, version and folder.
+    """
 
     configuration: Callable[[Path, Path], TrainingConfig]
     train: Callable[[TrainingConfig], Path]
+    release: Callable[[TrainingConfig, str, str, Path], ModelCard]
 
 
 def _with_density(data: Path, output: Path) -> TrainingConfig:
     return TrainingConfig(data=data, output=output, network="edit_unet_density")
 
 
+def _plain(data: Path, output: Path) -> TrainingConfig:
+    return TrainingConfig(data=data, output=output)
+
+
+def _released(config: TrainingConfig, name: str, version: str, folder: Path) -> ModelCard:
+    card, _ = release.release(config, name, version, folder=folder)
+    return card
+
+
 RECIPES = {
-    "edit-unet": Recipe(lambda data, output: TrainingConfig(data=data, output=output), training.train),
-    "edit-unet-density": Recipe(_with_density, training.train),
-    "edit-maskrcnn": Recipe(instance_training.configuration, instance_training.train),
+    "edit-unet": Recipe(_plain, training.train, _released),
+    "edit-unet-density": Recipe(_with_density, training.train, _released),
+    "edit-maskrcnn": Recipe(instance_training.configuration, instance_training.train, instance_release.release),
 }
 
 

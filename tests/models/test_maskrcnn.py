@@ -40,7 +40,7 @@ def cases() -> list[Case]:
 def config(tmp_path: Path) -> TrainingConfig:
     torch.set_num_threads(1)
     return replace(
-        configuration(tmp_path, tmp_path / "run", width=8, pyramid=8),
+        configuration(tmp_path, tmp_path / "run"), arguments=TINY,
         families=("telea", "painted"), stages=((3, 64, 1),), threads=1, workers=0, bfloat16=False,
     )  # fmt: skip
 
