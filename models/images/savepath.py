@@ -40,7 +40,7 @@ class SavePath:
         return np.asarray(stored, dtype=np.uint8 if self.top <= 255 else np.uint16)
 
 
-def draw(rng: np.random.Generator, shape: tuple[int, ...], *, untouched: float = 0.25, resize: bool = True) -> SavePath:
+def draw(rng: np.random.Generator, shape: tuple[int, ...], *, untouched: float = 0.4, resize: bool = True) -> SavePath:
     """A random way: size, tone, noise, blur, compression, border, depth; with chance `untouched` depth alone."""
     top = 255.0 if rng.random() < 0.6 else float(rng.choice((1023, 4095, 4095, 65535)) * rng.uniform(0.2, 1.0))
     if rng.random() < untouched:
