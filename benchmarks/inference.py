@@ -53,9 +53,12 @@ def maskrcnn(*, finds: bool) -> EditMaskRCNN:
     arguments = shipped.arguments if shipped else instance_training.ARGUMENTS
     network = networks.build(instance_training.NETWORK, **arguments).eval()
     assert isinstance(network, EditMaskRCNN)
-    # Random weights: the bias alone decides how much is found, and boxes that overlap may all stay.
-    network.roi_heads.box_predictor.lesion.bias.data.fill_(3.0 if finds else -9.0)
-    network.roi_heads.box_predictor.edited.bias.data.fill_(-9.0)
+    # The bias alone decides how much is found, and boxes that overlap may all stay.
+    heads = network.roi_heads.box_predictor
+    heads.lesion.weight.data.zero_()
+    heads.edited.weight.data.zero_()
+    heads.lesion.bias.data.fill_(3.0 if finds else -9.0)
+    heads.edited.bias.data.fill_(-9.0)
     network.roi_heads.nms_thresh = 1.0
     return network
 
@@ -70,7 +73,11 @@ def stock(*, finds: bool) -> nn.Module:
         max_size=MATRIX,
         box_detections_per_img=MOST,
     )
-    network.roi_heads.box_predictor.cls_score.bias.data[1 if finds else 0] = 20.0
+    heads = network.roi_heads.box_predictor
+    heads.cls_score.weight.data.zero_()
+    heads.cls_score.bias.data[1 if finds else 0] = 20.0
+    heads.bbox_pred.weight.data.zero_()
+    network.roi_heads.nms_thresh = 1.0
     return cast("nn.Module", network.eval())
 
 

@@ -128,7 +128,7 @@ class EditMaskRCNN(nn.Module):
             FactorisedPredictor(4 * pyramid),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
-            batch_size_per_image=64,
+            batch_size_per_image=32,
             positive_fraction=0.35,
             bbox_reg_weights=None,
             score_thresh=0.1,
