@@ -22,6 +22,7 @@ from models.images.registry import LoadedImageModel
 from models.images.synthetic import SyntheticImage
 
 QUIET = 0.01  # share of genuine images that may pass the image threshold, at 95 % confidence where the counts allow
+_MOST = 18  # synthetic images of a kind and source that are listened to
 _SERIES = 12  # images that are judged together
 _MARGIN = 1.0  # logits between the loudest genuine series and SUSPECT: there are few series
 _USUAL = 0.99  # share of calibration images whose distance is usual
@@ -45,8 +46,8 @@ class Heard:
 def listen(
     model: LoadedImageModel, genuine: Sequence[GenuineImage], synthetic: Sequence[SyntheticImage], seed: int
 ) -> list[Heard]:
-    """Genuine images as stored, and every synthetic one with a partner: half of the pairs only made alike, half sent a
-    random way."""
+    """Genuine images as stored, and synthetic ones with partners; half of these pairs are only made alike, half are
+    sent a random way."""
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed)
     heard = [
@@ -59,7 +60,7 @@ def listen(
     counts: dict[str, int] = defaultdict(int)
     for made in synthetic:
         others = by_organ[made.organ]
-        if not others:
+        if not others or counts[f"{made.kind}/{made.source}"] >= _MOST:
             continue
         other, reference = (others[int(rng.integers(len(others)))] for _ in range(2))
         path = savepath.SavePath(()) if rng.random() < 0.5 else None

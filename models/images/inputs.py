@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float32]
 
 VIEW = 96
 TILE = 96
-MOST_TILES = 12
+MOST_TILES = 9
 SMALLEST = 48  # rows or columns: less than this shows no organ
 _SIDE = 1536  # a larger image is thinned to this before it is shrunken
 _FEW_LEVELS = 4  # distinct grey values; a drawing or a mask, no image of a scanner

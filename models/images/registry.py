@@ -63,6 +63,13 @@ class LoadedImageModel:
         output: WholeImageOutput = self._network(view, tiles)
         return output
 
+    @torch.inference_mode()
+    def embedding(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """Where strangeness is measured, of an image that has no `fault`; without a look at its tiles."""
+        view = torch.from_numpy(inputs.view(image, *inputs.intensity(image))[np.newaxis]).to(self._device)
+        embedded: NDArray[np.float32] = self._network.glance(view)[1][0].cpu().numpy()  # type: ignore[operator]
+        return embedded
+
     def _named(self, output: WholeImageOutput) -> tuple[Organ, NDArray[np.float32], str]:
         card = self._card
         logits = output.organ[0].cpu().numpy().astype(np.float64) / card.organ_temperature

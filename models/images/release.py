@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from models import registry
-from models.images import audits, calibration, evaluation, inputs, leave_out, presentation, strangeness
+from models.images import audits, calibration, evaluation, leave_out, presentation, strangeness
 from models.images.card import ImageModelCard
 from models.images.datasets import GenuineImage
 from models.images.evaluation import Evaluation
@@ -106,6 +106,5 @@ def _embedded(
     model: LoadedImageModel, genuine: Sequence[GenuineImage]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Where the network puts the images that it was trained on, and their organs."""
-    outputs = [model.look(inputs.see(np.asarray(image.pixels), most=1)) for image in genuine]
-    organs = np.array([KNOWN.index(image.organ) for image in genuine])
-    return np.stack([output.embedding[0].numpy() for output in outputs]), organs
+    embeddings = [model.embedding(np.asarray(image.pixels)) for image in genuine]
+    return np.stack(embeddings), np.array([KNOWN.index(image.organ) for image in genuine])
