@@ -54,7 +54,7 @@ INPAINTERS: dict[str, Inpainter] = {
             Approach.RECONSTRUCT,
             "autoencoder",
             {"width": 16, "levels": 3, "code": 4, "up": "transposed"},
-            steps=500,
+            steps=300,
             seed=11,
         ),
         Inpainter(
@@ -63,7 +63,7 @@ INPAINTERS: dict[str, Inpainter] = {
             Approach.RECONSTRUCT,
             "autoencoder",
             {"width": 16, "levels": 3, "code": 16, "up": "nearest"},
-            steps=500,
+            steps=300,
             seed=12,
         ),
         Inpainter(
@@ -72,7 +72,7 @@ INPAINTERS: dict[str, Inpainter] = {
             Approach.RECONSTRUCT,
             "autoencoder",
             {"width": 16, "levels": 2, "code": 6, "up": "shuffle"},
-            steps=500,
+            steps=300,
             seed=13,
         ),
         Inpainter(
@@ -93,6 +93,7 @@ INPAINTERS: dict[str, Inpainter] = {
             critic="least_squares",
             push=0.15,
             lesions=True,
+            steps=500,
             seed=22,
         ),
         Inpainter(
@@ -104,6 +105,7 @@ INPAINTERS: dict[str, Inpainter] = {
             critic="cross_entropy",
             push=0.12,
             lesions=True,
+            steps=500,
             seed=23,
         ),
         Inpainter(
@@ -127,7 +129,7 @@ INPAINTERS: dict[str, Inpainter] = {
             critic="least_squares",
             push=0.2,
             lesions=True,
-            steps=600,
+            steps=500,
             batch=4,
             seed=25,
         ),
