@@ -73,7 +73,8 @@ def twins(
     """A synthetic image and a genuine one, alike in all but who made them: (synthetic, genuine) as stored.
 
     `genuine` and `reference` are of the same organ and split. The genuine image is brought to the synthetic one's own
-    resolution; both get the histogram of `reference` and the same amount of noise, and go the same way.
+    resolution, both get the histogram of `reference`, files of both weigh about the same (one is smoothed or given
+    noise until they do), and both go the same way.
     """
     made = grey(synthetic)
     taken, pattern = (_brought(grey(image), made.shape, rng) for image in (genuine, reference))
