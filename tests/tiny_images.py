@@ -22,7 +22,7 @@ SOURCES = {
     Organ.LUNG_CT: "lung",
     Organ.KNEE_XRAY: "knee",
 }
-PLAN = Plan(known=60, other=12, synthetic=6, treated=1, beside=4, series=6, audited=12)
+PLAN = Plan(known=60, other=12, synthetic=6, treated=1, treated_as_they_came=1, beside=4, series=6, audited=12)
 
 
 def tiny_images() -> Images:

@@ -29,7 +29,7 @@ def evaluate_images(
     """Print the report of a whole-image network; `output` is a folder for report.json, report.html and pictures.
 
     `leave_one_out` first trains, for every kind of generator, a network that never saw it, where none is in `runs` yet.
-    `restate` writes the figures into the shipped card and its page.
+    `restate` writes the figures into the shipped card and its page. Ends with 1 where they are not the card's.
     """
     import torch
 
@@ -73,11 +73,12 @@ def evaluate_images(
         answers.print(line, highlight=False, soft_wrap=True)
     for table in terminal_tables(report):
         answers.print(table)
-    if not restate:
-        _say_whether_equal(model.card.figures, made.figures)
+    equal = restate or _equal(model.card.figures, made.figures)
     if output is not None:
         answers.print(f"the whole report with pictures: {output / 'report.html'}", highlight=False, soft_wrap=True)
         answers.print("It shows genuine images of third parties; mind their terms before it is passed on.")
+    if not equal and seed == evaluation.SEED:
+        raise typer.Exit(1)
 
 
 def _train_missing(card: "ImageModelCard", kinds: list[str], data: Path, runs: Path, steps: int) -> None:
@@ -113,7 +114,8 @@ def _restate(made: "Evaluation") -> None:
     answers.print(f"the card of {card.name} states these figures now", highlight=False)
 
 
-def _say_whether_equal(card: dict[str, Any], measured: dict[str, Any]) -> None:
+def _equal(card: dict[str, Any], measured: dict[str, Any]) -> bool:
+    """Whether the figures are the card's; says so, and which are not."""
     from models.images.evaluation import differences
 
     absent = {*card.get("left_out_generator", {})} - {*measured["left_out_generator"]}
@@ -125,7 +127,8 @@ def _say_whether_equal(card: dict[str, Any], measured: dict[str, Any]) -> None:
     found = differences(card, measured)
     if not found:
         answers.print("every figure equals the card's", highlight=False)
-        return
+        return True
     answers.print(f"[bold red]{len(found)} figures are not the card's[/], such as")
     for line in found[:_SHOWN]:
         answers.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
+    return False

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.images.card import ImageModelCard
 from models.images.evaluation import Evaluation, seen_kinds
 from models.images.measures import Figures, grouped, probabilities
 from models.images.subjects import Subject, spread
@@ -18,12 +17,17 @@ _OF_A_KIND = 18
 
 def drawn(evaluation: Evaluation) -> dict[str, list[Picture]]:
     """The pictures by the title of the section that they stand in."""
-    figures, card = evaluation.figures, evaluation.card
+    figures = evaluation.figures
     return {
         "Eight classes": [_confusion(figures)],
-        "Genuine or synthetic": [_roc(evaluation), _kinds(figures)],
-        "Robustness": [_ways(figures)],
-        "Calibration": [_reliability(evaluation.paired, card)],
+        "Genuine or synthetic": [
+            _roc(evaluation.paired, "made alike"),
+            _roc([*evaluation.left, *_known(evaluation)], "as they came"),
+            _kinds(figures, "made alike"),
+            _kinds(figures["as_they_came"], "as they came"),
+        ],
+        "Robustness": [_ways(figures, "made alike"), _ways(figures["as_they_came"], "as they came")],
+        "Calibration": [_reliability(evaluation)],
         "Worst cases": _worst(evaluation),
         "The generators": sheets([pair.made for pair in evaluation.pairs]),
     }
@@ -50,29 +54,33 @@ def _confusion(figures: Figures) -> Picture:
     return pictures.confusion(counts, ten["labels"], caption, answers=ten["answers"])
 
 
-def _roc(evaluation: Evaluation) -> Picture:
-    made, real = split(evaluation.paired)
+def _known(evaluation: Evaluation) -> list[Trial]:
+    return [trial for trial in evaluation.stored if trial.subject.known]
+
+
+def _roc(said: Sequence[Trial], how: str) -> Picture:
+    made, real = split(said)
     negative = [trial.logit for trial in real]
     curves = {
         kind: ([trial.logit for trial in found], negative)
         for kind, found in sorted(grouped(made, lambda trial: trial.subject.kind))
     }
-    return pictures.roc(curves, "Each kind of generator against all genuine images that went the same way")
+    return pictures.roc(curves, f"Each kind of generator against all genuine images of known sources, {how}")
 
 
-def _kinds(figures: Figures) -> Picture:
+def _kinds(figures: Figures, how: str) -> Picture:
     values = {kind: _auc(row) for kind, row in figures["by_kind"].items()}
     lowest = min([0.9, *(each.low for each in values.values() if each.low is not None)])
     return pictures.bars(
-        values, "AUC by kind of generator, 95 % by patient", axis="AUC", limits=(lowest, 1.0), target=0.995
+        values, f"AUC by kind of generator, {how}, 95 % by patient", axis="AUC", limits=(lowest, 1.0), target=0.995
     )
 
 
-def _ways(figures: Figures) -> Picture:
+def _ways(figures: Figures, how: str) -> Picture:
     rows = figures["robustness"]
     values = {way: _auc(row) for way, row in rows.items()}
     lowest = min([0.8, *(each.low for each in values.values() if each.low is not None)])
-    return pictures.bars(values, "AUC by treatment, 95 % by patient", axis="AUC", limits=(lowest, 1.0))
+    return pictures.bars(values, f"AUC by treatment, {how}, 95 % by patient", axis="AUC", limits=(lowest, 1.0))
 
 
 def _auc(row: Figures) -> Measured:
@@ -80,14 +88,18 @@ def _auc(row: Figures) -> Measured:
     return Measured(row["auc"], low, high, of=row["synthetic"])
 
 
-def _reliability(paired: Sequence[Trial], card: ImageModelCard) -> Picture:
-    made, real = split(paired)
-    seen = seen_kinds(card, sorted({trial.subject.kind for trial in made}))
-    chosen = [*(trial for trial in made if trial.subject.kind in seen), *real]
-    outcome = np.array([trial.subject.synthetic for trial in chosen], dtype=np.bool_)
-    return pictures.reliability(
-        {"seen kinds": (probabilities(chosen, card), outcome)}, f"Reliability over {len(chosen):,} images"
-    )
+def _reliability(evaluation: Evaluation) -> Picture:
+    card = evaluation.card
+    curves = {}
+    for how, said in (
+        ("made alike", evaluation.paired),
+        ("as they came", [*evaluation.left, *_known(evaluation)]),
+    ):
+        seen = seen_kinds(card, sorted({trial.subject.kind for trial in said if trial.subject.synthetic}))
+        chosen = [trial for trial in said if not trial.subject.synthetic or trial.subject.kind in seen]
+        outcome = np.array([trial.subject.synthetic for trial in chosen], dtype=np.bool_)
+        curves[f"{how}, {len(chosen):,} images"] = (probabilities(chosen, card), outcome)
+    return pictures.reliability(curves, "Reliability over all images, whatever their balance")
 
 
 def _worst(evaluation: Evaluation) -> list[Picture]:

@@ -13,7 +13,7 @@ from typing import Final
 from safetensors.torch import load_file
 
 from models import networks, registry
-from models.images import measures, trials
+from models.images import measures, subjects, trials
 from models.images.card import ImageModelCard
 from models.images.evaluation import Images
 from models.images.measures import Figures
@@ -24,6 +24,7 @@ from models.reports.plain import plain, read_json, write_json
 
 WAYS: Final = {"clean": UNTREATED, "JPEG 80": "JPEG 80"}
 _FILE = "left-out.json"
+_GENUINE = 50  # images of each organ
 
 
 def folder_of(name: str, kind: str, runs: Path) -> Path:
@@ -50,13 +51,16 @@ def load(card: ImageModelCard, kind: str, runs: Path) -> ImageModel:
 
 
 def measure(model: ImageModel, kind: str, images: Images, seed: int, *, quiet: bool = True) -> Figures:
-    """`separation` of this kind's images from genuine ones, untreated and after JPEG 80."""
+    """`separation` of this kind's images from genuine ones, also after JPEG 80: made alike, and as they came."""
     made = [subject for subject in images.synthetic if subject.kind == kind]
     pairs = trials.pairs(made, images.known, seed)
+    whole = [*made, *subjects.few(images.known, _GENUINE)]
     found = {}
     for name, way in WAYS.items():
         said = trials.ask_pairs(model, pairs, seed, way, quiet=quiet, what=f"without {kind}")
         found[name] = measures.separation(said, model.card)
+        said = trials.ask(model, whole, way, seed=seed, quiet=quiet, what=f"without {kind}, as they came")
+        found[f"{name}, as they came"] = measures.separation(said, model.card)
     return found
 
 

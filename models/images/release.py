@@ -12,7 +12,7 @@ from models import registry
 from models.images import audits, calibration, evaluation, leave_out, presentation, strangeness
 from models.images.card import ImageModelCard
 from models.images.datasets import GenuineImage
-from models.images.evaluation import Evaluation
+from models.images.evaluation import SEED, Evaluation
 from models.images.organs import KNOWN
 from models.images.readable import readable
 from models.images.registry import LoadedImageModel
@@ -22,7 +22,6 @@ from models.registry import SHIPPED
 from models.splits import Split
 from models.tampering.generators.kinds import KINDS
 
-SEED = 7  # of the figures on the card; `scanwarden evaluate` has the same by default
 LICENCE = "CC BY-NC-SA 4.0"
 DATA = {
     "brain-cheng": "contrast-enhanced T1, JPEG history, CC BY 4.0; folds 1-3 train, 4 calibration, 5 test",

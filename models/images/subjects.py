@@ -49,19 +49,23 @@ class Subject:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many images are looked at: of each known and each other source; of each kind of generator and organ, and of
-    these in every way; of each other source beside synthetic ones; of a series; and pairs for the audits."""
+    """How many images are looked at.
 
-    known: int = 500
+    Of each known and each other source; of each kind of generator and organ, and of these down the save path in every
+    way, and as they came in every way; of each other source beside synthetic ones; of a series; pairs for the audits.
+    """
+
+    known: int = 300
     other: int = 250
     synthetic: int = 30
-    treated: int = 4
+    treated: int = 3
+    treated_as_they_came: int = 2
     beside: int = 60
     series: int = 12
     audited: int = 400
 
 
-QUICK = Plan(known=40, other=20, synthetic=6, treated=1, beside=6, series=6, audited=20)
+QUICK = Plan(known=40, other=20, synthetic=6, treated=1, treated_as_they_came=1, beside=6, series=6, audited=20)
 
 
 def genuine(images: Iterable[GenuineImage], plan: Plan) -> list[Subject]:
@@ -92,10 +96,10 @@ def synthetic(images: Iterable[SyntheticImage], plan: Plan) -> list[Subject]:
     return chosen
 
 
-def treated(made: Sequence[Subject], plan: Plan) -> list[Subject]:
-    """The few of each kind and organ that are tried in every way."""
-    groups = _groups(made, lambda subject: (subject.kind, subject.organ))
-    return [subject for _, group in groups for subject in spread(group, plan.treated)]
+def few(subjects: Sequence[Subject], most: int) -> list[Subject]:
+    """At most so many of each kind (or of what is genuine) and organ."""
+    groups = _groups(subjects, lambda subject: (subject.kind, subject.organ))
+    return [subject for _, group in groups for subject in spread(group, most)]
 
 
 def by_source(subjects: Iterable[Subject]) -> list[tuple[str, list[Subject]]]:

@@ -98,12 +98,23 @@ def pairs(made: Sequence[Subject], genuine: Sequence[Subject], seed: int) -> lis
     return chosen
 
 
-def ask(model: ImageModel, subjects: Sequence[Subject], *, what: str = "images", quiet: bool = True) -> list[Trial]:
-    """Put every subject to the model as its source has it."""
-    return [
-        Trial(subject, AS_STORED, model.predict([np.array(subject.pixels)])[0])
-        for subject in track(subjects, f"{what}, {AS_STORED}", disable=quiet)
-    ]
+def ask(
+    model: ImageModel,
+    subjects: Sequence[Subject],
+    way: str = AS_STORED,
+    *,
+    seed: int = 0,
+    what: str = "images",
+    quiet: bool = True,
+) -> list[Trial]:
+    """Put every subject to the model as its source or generator left it, or after one treatment of that."""
+    trials = []
+    for subject in track(subjects, f"{what}, {way}", disable=quiet):
+        pixels = np.array(subject.pixels)
+        if way != AS_STORED:
+            pixels = TREATMENTS[way](pixels, np.random.default_rng([seed, zlib.crc32(subject.key.encode())]))
+        trials.append(Trial(subject, way, model.predict([pixels])[0]))
+    return trials
 
 
 def ask_pairs(

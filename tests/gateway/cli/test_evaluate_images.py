@@ -29,7 +29,9 @@ def test_the_command_writes_the_report_and_says_whether_it_is_the_cards(
     rule: Rule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "report"
-    evaluate_images("rule", tmp_path, tmp_path, 7, output)
+    with pytest.raises(typer.Exit) as ended:
+        evaluate_images("rule", tmp_path, tmp_path, 7, output)
+    assert ended.value.exit_code == 1
     said = capsys.readouterr().out
     assert "Missed of what was aimed at" in said
     assert "figures are not the card's" in said  # this card has none
