@@ -1,7 +1,7 @@
 """The verdict on a picture or volume without a DICOM study around it.
 
 One picture is at most REVIEW and never CLEAR: edit models were calibrated on series, and what their cards say of single
-slices (docs/decisions/0018) is too little for a sure word either way. A series of native or losslessly kept slices gets
+slices (docs/decisions/0019) is too little for a sure word either way. A series of native or losslessly kept slices gets
 the verdicts that a DICOM series gets.
 """
 
