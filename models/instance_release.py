@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from models import datasets, registry
+from models import audits, datasets, registry
 from models.card import INSTANCES, ModelCard, Thresholds
-from models.errors import UnknownModel
 from models.instance_evaluation import Report, evaluate
 from models.instance_model import InstanceModel
-from models.registry import SHIPPED, LoadedModel
+from models.registry import SHIPPED
 from models.release import DATA, LICENCE, domain_ranges, trained_network
 from models.splits import Split
 from models.tampering import donors
@@ -32,11 +31,11 @@ def release(config: TrainingConfig, name: str, version: str, folder: Path = SHIP
     """Publish the averaged weights of `config`'s run as `name` into `folder`; all that the card states is measured.
 
     The score from which a real tumour counts is the one of the highest Dice on the calibration patients. Raises
-    MissingData when a source is absent.
+    AuditFailed when something other than the edits tells edited images, and MissingData when a source is absent.
     """
     torch.set_num_threads(config.threads)
     cases = datasets.load(config.data, config.output.parent / "cache", config.sources)
-    proposer = _proposer()
+    audits.require(audits.audit(config.data, config.output.parent / "cache", config.families, config.sources))
     card = ModelCard(
         name=name,
         version=version,
@@ -44,7 +43,7 @@ def release(config: TrainingConfig, name: str, version: str, folder: Path = SHIP
         network=config.network,
         arguments=dict(config.arguments),
         edit_types=("added", "removed"),
-        proposals_from=PROPOSER if proposer is not None else None,
+        proposals_from=PROPOSER,
         judges_edits=False,
         digest="0" * 64,
         licence=LICENCE,
@@ -55,18 +54,29 @@ def release(config: TrainingConfig, name: str, version: str, folder: Path = SHIP
     )
     network = trained_network(config)
     model = InstanceModel(card, network, "cpu")
-
-    def measured(split: Split, seed: int, lesion: float | None) -> Report:
-        chosen = [case for case in cases if case.split is split]
-        found = donors.of_cases(chosen, np.random.default_rng(seed), limit=200)
-        return evaluate(model, proposer, chosen, found, config.families, seed=seed, lesion=lesion)
-
-    lesion = float(measured(Split.CALIBRATION, 11, None)["lesion_threshold"])
-    figures = measured(Split.TEST, 7, lesion)
+    cache = config.output.parent / "cache"
+    chosen = measured(model, config.data, cache, split=Split.CALIBRATION, seed=11)
+    lesion = float(chosen["lesion_threshold"])
+    figures = measured(model, config.data, cache, split=Split.TEST, seed=7, lesion=lesion)
     card = card.model_copy(update={"thresholds": Thresholds(lesion=lesion), "figures": figures})
     card = registry.publish(network, card, folder)
     (folder / "cards" / f"{card.name}.md").write_text(readable(card), encoding="utf-8")
     return card
+
+
+def measured(
+    model: InstanceModel, data: Path, cache: Path, *, split: Split, seed: int, lesion: float | None = None
+) -> Report:
+    """The figures of the patients of a split, with the families and sources of the card and its U-Net's proposals.
+
+    `lesion` None: the score from which a real tumour counts is chosen here. Raises UnknownModel when the card's U-Net
+    is not one of the registry, and MissingData.
+    """
+    card = model.card
+    cases = [case for case in datasets.load(data, cache, tuple(card.data)) if case.split is split]
+    found = donors.of_cases(cases, np.random.default_rng(seed), limit=200)
+    proposer = registry.load(card.proposals_from) if card.proposals_from is not None else None
+    return evaluate(model, proposer, cases, found, tuple(card.families), seed=seed, lesion=lesion)
 
 
 def readable(card: ModelCard) -> str:
@@ -86,7 +96,7 @@ def readable(card: ModelCard) -> str:
         *_table(
             f"Edits of held-out patients, at 5 % false alarms (score {figures['edit_score_at_5_percent']:.2f}, "
             f"{figures['genuine_slices']:,} genuine slices)",
-            {**figures["edits"], **figures["families"]},
+            {**figures["kinds"], **figures["families"]},
         ),
         *_list("Domain (outside it: abstain)", card.domain, lambda ends: f"{ends[0]:.3g} to {ends[1]:.3g}"),
         *_list("Data", card.data, str),
@@ -101,7 +111,7 @@ def _table(title: str, rows: dict[str, dict[str, Any]]) -> list[str]:
     names = list(next(iter(rows.values()), {}))
     lines = [f"## {title}", "", "| | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
     lines.append("|---" * (len(names) + 1) + "|")
-    lines += [f"| {label} | " + " | ".join(_number(row[name]) for name in names) + " |" for label, row in rows.items()]
+    lines += [f"| {label} | " + " | ".join(number(row[name]) for name in names) + " |" for label, row in rows.items()]
     return [*lines, ""]
 
 
@@ -109,12 +119,6 @@ def _list(title: str, entries: dict[str, Any], words: Callable[[Any], str]) -> l
     return [f"## {title}", "", *(f"- `{name}`: {words(value)}" for name, value in entries.items()), ""]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A count, or a share to two digits."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
-
-
-def _proposer() -> LoadedModel | None:
-    try:
-        return registry.load(PROPOSER)
-    except UnknownModel:
-        return None

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from models import calibration, datasets, inputs, networks
+from models import audits, calibration, datasets, inputs, networks
 from models.card import ModelCard
 from models.datasets import Case
 from models.evaluation import Figures, families, report, trials_of
@@ -53,8 +53,9 @@ def release(
 ) -> tuple[ModelCard, Figures]:
     """Publish the averaged weights of `config`'s run as `name` into `folder`; all that the card states is measured.
 
-    Raises MissingData when a source is absent.
+    Raises AuditFailed when something other than the edits tells edited images, and MissingData when a source is absent.
     """
+    audits.require(audits.audit(config.data, _cache(config), config.families, config.sources))
     card = draft(config, name, version)
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         heard, measured = (
@@ -90,8 +91,20 @@ def conclude(
     card = card.model_copy(update={"calibration": fitted, "thresholds": chosen})
     figures = plain(report(measured, card))
     card = publish(network, card.model_copy(update={"figures": figures}), folder)
-    (folder / "cards" / f"{card.name}.md").write_text(readable(card), encoding="utf-8")
+    _write(card, folder)
     return card, figures
+
+
+def restate(card: ModelCard, figures: Figures, folder: Path = SHIPPED) -> ModelCard:
+    """Write figures that were measured again into a published card and its page; weights and thresholds stay."""
+    restated = card.model_copy(update={"figures": plain(figures)})
+    _write(restated, folder)
+    return restated
+
+
+def _write(card: ModelCard, folder: Path) -> None:
+    card.write(folder / "cards" / f"{card.name}.json")
+    (folder / "cards" / f"{card.name}.md").write_text(readable(card), encoding="utf-8")
 
 
 def listen(config: TrainingConfig, card: ModelCard, split: Split, seed: int, plan: Plan | None) -> Trials:

@@ -112,6 +112,9 @@ def train(
     without_source: Annotated[
         list[str] | None, typer.Option("--without-source", help="A source to leave out; may be repeated.")
     ] = None,
+    without_family: Annotated[
+        list[str] | None, typer.Option("--without-family", help="An edit family to leave out; may be repeated.")
+    ] = None,
 ) -> None:
     """Train a network on genuine images and their edited or synthetic twins; a run that was stopped goes on.
 
@@ -136,8 +139,8 @@ def train(
         return
     from dataclasses import replace
 
+    from models.evaluation.left_out import LeftOut, without
     from models.recipes import recipe_of
-    from models.release import release
 
     recipe = recipe_of(name)
     config = recipe.configuration(data, runs / name)
@@ -150,10 +153,11 @@ def train(
             fail(f"--stages {steps}: give steps:crop:pairs for each stage, such as 4500:128:16,700:256:6")
         config = replace(config, stages=tuple(zip(whole, crop, pairs, strict=True)))
     with plain_faults():
+        config = without(config, LeftOut(tuple(without_family or ()), tuple(without_source or ())))
         folder = recipe.train(config)
         answers.print(f"averaged weights and curves are in {folder}", highlight=False, soft_wrap=True)
         if publish is not None:
-            card, _ = release(config, name, version, folder=publish)
+            card = recipe.release(config, name, version, publish)
             answers.print(f"published {card.name} {card.version}: {card.digest}", highlight=False, soft_wrap=True)
 
 
@@ -162,23 +166,34 @@ def evaluate(
     data: DataOption,
     runs: RunsOption = Path("runs"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the edits; 7 repeats the card's figures.")] = 7,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File for the report as JSON.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the report: JSON, HTML.")] = None,
     leave_one_out: Annotated[
         bool,
-        typer.Option("--leave-one-out", help="Whole images: train networks without each kind of generator first."),
+        typer.Option(
+            "--leave-one-out",
+            help="Edits: what runs trained without a family or source make of it. Whole images: train them first.",
+        ),
     ] = False,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of each network left without.")] = 1500,
     restate_card: Annotated[
-        bool, typer.Option("--restate-card", help="Whole images: write the figures into the shipped card and its page.")
+        bool, typer.Option("--restate-card", help="Write the figures into the shipped card and its page.")
     ] = False,
+    audits: Annotated[
+        bool, typer.Option("--audits/--no-audits", help="Edits: whether a shortcut tells edited images.")
+    ] = True,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Edits: processes of one thread each.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
     """Try a model on held-out patients and print the report, misses and false alarms included.
 
-    An edit network: every edit family. A whole-image network: every kind of generator, and images of other sources.
+    An edit network: every edit family; 1 when the figures are not those of the card (with its seed, 7). One of
+    instances: real tumours, too. A whole-image network: every kind of generator, and images of other sources.
     """
+    from gateway.cli.evaluate_edits import evaluate_edits
     from gateway.cli.evaluate_images import evaluate_images
-    from models import evaluation, registry
+    from gateway.cli.evaluate_instances import evaluate_instances
+    from models import registry
+    from models.card import INSTANCES
 
     if name in {card.name for card in registry.available_image_models()}:
         with plain_faults():
@@ -194,15 +209,24 @@ def evaluate(
                 as_json=as_json,
             )
         return
+    if name in {card.name for card in registry.available() if card.task == INSTANCES}:
+        with plain_faults():
+            same = evaluate_instances(name, data, runs, seed, output, as_json=as_json)
+        raise typer.Exit(0 if same else 1)
     with plain_faults():
-        figures = evaluation.evaluate(registry.load(name), data, runs / "cache", seed=seed, quiet=as_json)
-    if output is not None:
-        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    if as_json:
-        typer.echo(json.dumps(figures, indent=2))
-        return
-    for table in evaluation.tables(figures):
-        answers.print(table)
+        repeated = evaluate_edits(
+            name,
+            data,
+            runs,
+            seed,
+            output,
+            leave_one_out=leave_one_out,
+            audits=audits,
+            workers=workers,
+            restate=restate_card,
+            as_json=as_json,
+        )
+    raise typer.Exit(0 if repeated or restate_card else 1)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import nn
 
 from models import datasets, networks
 from models.card import ModelCard
-from models.errors import WeightsMismatch
+from models.errors import ModelsError, WeightsMismatch
 from models.evaluation import families, regions
 from models.evaluation.running import Wanted, made
 from models.evaluation.slices import Figures, images
@@ -21,7 +21,6 @@ from models.evaluation.tabulated import bounded
 from models.registry import LoadedModel
 from models.reports import Cell, Measured, Section, Table
 from models.splits import UNSEEN, Split
-from models.tampering.families import FAMILIES
 from models.training import TrainingConfig
 from models.trials import Plan
 
@@ -29,44 +28,53 @@ PLAN = Plan(edits=1, native_edits=4, single_edits=40, conditions=0, native_condi
 _WEIGHTS = "weights.safetensors"
 
 
+class NothingToLeaveOut(ModelsError):
+    """A family or source that training does not see anyway."""
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """What a training run did not see; either may be empty."""
 
-    family: str = ""
-    source: str = ""
+    families: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def folder(self, name: str) -> str:
         """The run's folder: `edit-unet-without-family-telea-source-brain-ms`."""
-        parts = [f"{kind}-{value}" for kind, value in (("family", self.family), ("source", self.source)) if value]
+        parts = [f"{kind}-{value}" for kind, value in self._parts()]
         return "-".join([name, "without", *parts]) if parts else name
 
-    def __str__(self) -> str:
-        return " and ".join(each for each in (self.family, self.source) if each)
-
     def command(self, name: str) -> str:
-        flags = [
-            f"--without-{kind} {value}" for kind, value in (("family", self.family), ("source", self.source)) if value
-        ]
-        return " ".join(["scanwarden train", name, *flags])
+        """What trains such a run."""
+        return " ".join(["scanwarden train", name, *(f"--without-{kind} {value}" for kind, value in self._parts())])
+
+    def __str__(self) -> str:
+        return " and ".join(value for _, value in self._parts())
+
+    def _parts(self) -> list[tuple[str, str]]:
+        named = (("family", self.families), ("source", self.sources))
+        return [(kind, value) for kind, values in named for value in values]
 
 
 def without(config: TrainingConfig, left_out: LeftOut) -> TrainingConfig:
     """The same training run without them, in a folder of its own beside `config.output`.
 
-    Raises ValueError when there is no such family or source to leave out, or when nothing would be left.
+    Raises NothingToLeaveOut when training sees no such family or source, or when none would be left.
     """
-    for kind, name, known in (
-        ("family", left_out.family, config.families),
-        ("source", left_out.source, config.sources),
+    for kind, gone, known in (
+        ("family", left_out.families, config.families),
+        ("source", left_out.sources, config.sources),
     ):
-        if name and (name not in known or len(known) == 1):
-            raise ValueError(f"{kind} {name!r} cannot be left out of training; trained on are {', '.join(known)}")
+        strange = [name for name in gone if name not in known]
+        if strange or not set(known) - set(gone):
+            raise NothingToLeaveOut(
+                f"{kind} {', '.join(strange or gone)} cannot be left out; training sees {', '.join(known)}"
+            )
     return replace(
         config,
         output=config.output.with_name(left_out.folder(config.output.name)),
-        families=tuple(name for name in config.families if name != left_out.family),
-        sources=tuple(name for name in config.sources if name != left_out.source),
+        families=tuple(name for name in config.families if name not in left_out.families),
+        sources=tuple(name for name in config.sources if name not in left_out.sources),
     )
 
 
@@ -74,8 +82,8 @@ def wanted(card: ModelCard) -> list[LeftOut]:
     """Every run that a whole leave-one-out needs: each trained family, each trained source."""
     sources = [name for name in card.data if name not in UNSEEN and name in datasets.SOURCES]
     return [
-        *(LeftOut(family=name) for name in families.trained(card) if name in FAMILIES),
-        *(LeftOut(source=name) for name in sources),
+        *(LeftOut(families=(name,)) for name in families.trained(card) if name in families.own(card)),
+        *(LeftOut(sources=(name,)) for name in sources),
     ]
 
 
@@ -98,12 +106,12 @@ def leave_one_out(
     """
     expected = wanted(card)
     found = [each for each in (*expected, *_pairs(expected)) if (runs / each.folder(card.name) / _WEIGHTS).is_file()]
-    known = tuple(each.source for each in expected if each.source)
+    known = tuple(source for each in expected for source in each.sources)
     results = {}
     for each in found:
         model = LoadedModel(card, _network(card, runs / each.folder(card.name)), device)
-        own = (each.family,) if each.family else families.trained(card)
-        of = Wanted(data, cache, Split.TEST, seed, plan, own, sources=(each.source,) if each.source else known)
+        own = each.families or families.trained(card)
+        of = Wanted(data, cache, Split.TEST, seed, plan, own, sources=each.sources or known)
         trials = made(model, of, quiet=quiet, workers=workers)
         edited = [trial for trial in trials.slices if trial.family is not None]
         touched = [trial for trial in edited if trial.touched_up]
@@ -112,9 +120,9 @@ def leave_one_out(
             "froc": regions.froc([scan for scan in trials.scans if not scan.alone]),
         }
     return {
-        "families": {each.family: row for each, row in results.items() if not each.source},
-        "sources": {each.source: row for each, row in results.items() if not each.family},
-        "both": {str(each): row for each, row in results.items() if each.family and each.source},
+        "families": {str(each): row for each, row in results.items() if not each.sources},
+        "sources": {str(each): row for each, row in results.items() if not each.families},
+        "both": {str(each): row for each, row in results.items() if each.families and each.sources},
         "missing": [each.command(card.name) for each in expected if each not in found],
     }
 
@@ -145,7 +153,7 @@ def section(figures: Figures) -> Section:
 
 def _pairs(single: Sequence[LeftOut]) -> Iterator[LeftOut]:
     for one in single:
-        yield from (LeftOut(one.family, other.source) for other in single if one.family and other.source)
+        yield from (LeftOut(one.families, other.sources) for other in single if one.families and other.sources)
 
 
 def _network(card: ModelCard, folder: Path) -> nn.Module:

@@ -23,12 +23,15 @@ def report(trials: Trials, card: ModelCard, *, unseen: Sequence[str] = UNSEEN) -
     own = families.trained(card)
     slices = trials.slices
     trained = [trial for trial in slices if trial.family in own]
-    strange = [trial for trial in slices if trial.family is not None and trial.family not in own]
+    strange = [trial for trial in slices if trial.family in families.own(card) and trial.family not in own]
     known = [trial for trial in trained if trial.source not in unseen]
     genuine = [trial for trial in slices if trial.family is None]
     quiet = [trial for trial in genuine if trial.source not in unseen]
     sources = sorted({trial.source for trial in slices})
-    tried = [name for name in (*families.own(card), *families.more(card)) if any(t.family == name for t in slices)]
+    tried, later = (
+        [name for name in names if any(t.family == name for t in slices)]
+        for names in (families.own(card), families.more(card))
+    )
     scans = [scan for scan in trials.scans if scan.family is None or scan.family in own]
     overall, at_home = images(trained, card, bounds=True), images(known, card, bounds=True)
     error = reliability(trained, genuine, card)
@@ -49,7 +52,8 @@ def report(trials: Trials, card: ModelCard, *, unseen: Sequence[str] = UNSEEN) -
         },
         "sources": {name: images([t for t in trained if t.source == name], card, bounds=True) for name in sources},
         "families": {name: images([t for t in slices if t.family == name], card, bounds=True) for name in tried},
-        "never_trained": [name for name in tried if name not in own],
+        "never_trained": [name for name in (*tried, *later) if name not in own],
+        "later_families": {name: images([t for t in slices if t.family == name], card, bounds=True) for name in later},
         "touched_up": images([t for t in trained if t.touched_up], card),
         "as_edited": images([t for t in trained if not t.touched_up], card),
         "false_alarms": {

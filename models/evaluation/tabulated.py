@@ -12,7 +12,7 @@ def tables(figures: Figures) -> list[Table]:
         "all trained families": figures["overall"],
         "of these, known sources": figures["known_sources"],
         **figures["sources"],
-        **{_named(name, figures): row for name, row in figures["families"].items()},
+        **{_named(name, figures): row for name, row in (figures["families"] | figures["later_families"]).items()},
         "touched up": figures["touched_up"],
         "as edited": figures["as_edited"],
     }

@@ -79,7 +79,7 @@ def _ranking(trials: Trials, card: ModelCard, figures: Figures) -> Section:
     curves = {name: ([t.logit for t in part], [t.twin for t in part]) for name, part in parts.items() if part}
     named = {
         f"{name} (never trained)" if name in figures["never_trained"] else name: row
-        for name, row in figures["families"].items()
+        for name, row in (figures["families"] | figures["later_families"]).items()
     }
     found = {name: tables.bounded(row, "auc", of=row["edited_slices"]) for name, row in named.items()}
     rows = {"all trained families": figures["overall"], "of these, known sources": figures["known_sources"]}
@@ -200,6 +200,7 @@ def _made(card: ModelCard, figures: Figures) -> Section:
         ["edits (SHA-256)", figures["edits"]],
         ["trained families", ", ".join(families.trained(card))],
         ["never trained families", ", ".join(figures["never_trained"]) or "none"],
+        ["families that could not be made here", ", ".join(families.not_here(card)) or "none"],
         ["sources never trained", ", ".join(UNSEEN)],
         ["patients", figures["patients"]],
         [

@@ -85,7 +85,7 @@ class Shown:
 
 @dataclass
 class Trials:
-    """Everything that was tried in one run. `edits` are checksums of every edited image, in order."""
+    """Everything that was tried in one run. `edits` are checksums of the edited images, in order."""
 
     slices: list[SliceTrial] = field(default_factory=list)
     studies: list[StudyTrial] = field(default_factory=list)

@@ -36,7 +36,7 @@ def run(
 ) -> Iterator[Trials]:
     """The trials of one case after the other, so that a caller can show progress; the seed decides the edits.
 
-    `more` families are tried after `families`, whose edits do not depend on them.
+    `more` families are tried after `families`; edits and conditions of those do not depend on them.
     """
     for case in cases:
         tried = _Tried(model, case, donors, plan, Trials())
@@ -75,8 +75,9 @@ class _Tried:
                     touched = bool(rng.random() < 0.5)
                     tampered = self._tampered(volume, family, rng, touched)
                     if tampered is not None and (tampered.volume != volume).any():
-                        made.append((tampered, touched))
-                        self._edited_series(volume, genuine, tampered, touched)
+                        self._edited_series(volume, genuine, tampered, touched, counted=family in families)
+                        if family in families:
+                            made.append((tampered, touched))
         wanted = plan.native_conditions if native else plan.conditions
         rng = rngs[2]
         for place in rng.permutation(len(made))[: int(wanted) + int(rng.random() < wanted % 1)]:
@@ -86,7 +87,7 @@ class _Tried:
             self._conditions(volume[around], tampered, around, index, touched)
 
     def _edited_series(
-        self, volume: NDArray[Any], genuine: SlicePredictions, tampered: Tampered, touched: bool
+        self, volume: NDArray[Any], genuine: SlicePredictions, tampered: Tampered, touched: bool, *, counted: bool
     ) -> None:
         case = self.case
         edited = np.flatnonzero((tampered.volume != volume).any(axis=(1, 2)))
@@ -95,7 +96,8 @@ class _Tried:
         said = self.model.predict(tampered.volume.astype(np.float32), case.spacing, only=seen)
         logits[seen] = said.image_logit
         self.trials.studies.append(StudyTrial(case.source, case.patient, tampered.family, touched, logits))
-        self.trials.edits.append(zlib.crc32(np.ascontiguousarray(tampered.volume[seen]).tobytes()))
+        if counted:
+            self.trials.edits.append(zlib.crc32(np.ascontiguousarray(tampered.volume[seen]).tobytes()))
         self._scan(tampered.family, touched, regions(said.edit, tampered.mask[seen]))
         for place, index in enumerate(seen):
             if tampered.mask[index].sum() >= _EDITED:
@@ -122,10 +124,11 @@ class _Tried:
                     if tampered is None or tampered.mask.sum() < _EDITED:
                         continue
                     said = self.model.predict(tampered.volume.astype(np.float32))
-                    self.trials.edits.append(zlib.crc32(np.ascontiguousarray(tampered.volume).tobytes()))
                     self._scan(family, touched, regions(said.edit, tampered.mask))
                     self._edited(slice_, tampered, 0, (said, 0), logits[int(index)], touched, int(index))
-                    made.append((slice_, tampered, touched, int(index)))
+                    if family in families:
+                        self.trials.edits.append(zlib.crc32(np.ascontiguousarray(tampered.volume).tobytes()))
+                        made.append((slice_, tampered, touched, int(index)))
         for place in rngs[2].permutation(len(made))[: plan.single_conditions]:
             slice_, tampered, touched, index = made[int(place)]
             self._conditions(slice_, tampered, slice(0, 1), index, touched)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,12 @@ from hypothesis import strategies as st
 from models import calibration, networks, registry
 from models.card import strongest_run
 from models.datasets import Case
-from models.evaluation import report, tables
+from models.evaluation import cases, compare, page, report, tables
 from models.figures import auc, calibration_error, f1, interval, sensitivity_at, upper_bound
 from models.release import conclude
+from models.reports import as_json
+from models.reports import page as html
+from models.reports.plain import plain
 from models.splits import Split
 from models.tampering.phantom import phantom_volume
 from models.trials import Plan, Trials, run
@@ -63,7 +67,63 @@ def test_the_report_counts_every_family_and_source(trials: Trials, published: Pa
     assert figures["genuine_slices"] == 14
     assert figures["studies"]["all"]["genuine"] == 2
     assert 0 <= figures["overall"]["auc"] <= 1
-    assert len(tables(figures)) == 3
+    assert [table.caption for table in tables(figures)] == ["Images", "False alarms", "Series"]
+
+
+def test_a_report_made_twice_is_equal(trials: Trials, published: Path) -> None:
+    card = registry.available(published)[0]
+    first, second = (report(trials, card) for _ in range(2))
+    assert as_json(first) == as_json(second)
+    assert html(page(trials, card, first)) == html(page(trials, card, second))
+    assert compare(plain(first), second).equal
+
+
+def test_the_page_holds_every_part_and_the_worst_cases(trials: Trials, published: Path) -> None:
+    card = registry.available(published)[0]
+    made = page(trials, card, report(trials, card))
+    titles = [section.title for section in made.sections]
+    assert {"Four classes", "Regions", "Calibration", "Compression, matrix, noise", "The worst cases"} <= set(titles)
+    worst = made.sections[titles.index("The worst cases")]
+    assert len(worst.pictures) == 2
+    assert all(picture.png.startswith(b"\x89PNG") for picture in worst.pictures)
+
+
+def test_the_card_decides_which_families_were_trained(trials: Trials, published: Path) -> None:
+    named = {"families": {"painted_onto": "trained", "telea": "held out", "smoothed": "trained"}}
+    card = registry.available(published)[0].model_copy(update=named)
+    figures = report(trials, card)
+    assert set(figures["families"]) == {"painted_onto", "telea", "smoothed"}
+    assert set(figures["later_families"]) == {"painted"}
+    assert figures["never_trained"] == ["telea", "painted"]
+    edited = [trial for trial in trials.slices if trial.family in ("painted_onto", "smoothed")]
+    assert figures["edited_slices"] == len(edited)
+
+
+def test_families_that_came_later_do_not_change_the_edits_of_the_card(trials: Trials, published: Path) -> None:
+    model = registry.load("untrained", folder=published)
+    case = Case("series", "one", "one", Split.TEST, phantom_volume(np.random.default_rng(0), 5, 96), (3.0, 1.0, 1.0))
+    again = next(run(model, [case], _FAMILIES, (), _PLAN, seed=1, more=("renoised",)))
+    assert {trial.family for trial in again.slices} == {None, *_FAMILIES, "renoised"}
+    assert again.edits == trials.edits[: len(again.edits)]
+
+
+def test_each_case_is_a_line_with_what_a_report_needs(trials: Trials, published: Path, tmp_path: Path) -> None:
+    cases.write(trials, registry.available(published)[0], tmp_path / "cases.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "cases.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {line["kind"] for line in lines} == {"slice", "condition", "scan", "series"}
+    assert len(lines) == sum(map(len, (trials.slices, trials.conditions, trials.scans, trials.studies)))
+    edited = next(line for line in lines if line["kind"] == "slice" and line["family"] == "painted")
+    assert {
+        "series",
+        "index",
+        "position",
+        "size",
+        "twin",
+        "logit",
+        "touched_up",
+        "edit_type",
+        "pixels",
+    } <= edited.keys()
 
 
 def test_the_same_seed_gives_the_same_report(trials: Trials, published: Path) -> None:
