@@ -40,7 +40,7 @@ def sheets(made: Sequence[Subject]) -> list[Picture]:
     return [
         contact_sheet(
             [Tile(subject.pixels, subject.organ) for subject in spread(found[kind], _OF_A_KIND)],
-            f"{kind}: {len(found[kind])} test images, every {max(1, len(found[kind]) // _OF_A_KIND)}th shown",
+            f"{kind}: {min(_OF_A_KIND, len(found[kind]))} of {len(found[kind])} test images",
             lines=1,
         )
         for kind in kinds

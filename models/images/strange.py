@@ -17,6 +17,8 @@ from models.reports.sheets import eight_bits, letters
 from models.tampering.phantom import phantom_volume
 
 Pixels = NDArray[Any]
+_HEAD = "a head from formulas"
+_RIGHT = {_HEAD: (Organ.UNKNOWN, Organ.BRAIN_MR)}  # drawn, and yet a brain MR to the eye
 _TEXT = "The patient was seen on the ward and in good spirits. No change since the examination before this one. "
 
 
@@ -31,7 +33,7 @@ def inputs(seed: int, genuine: Pixels | None = None) -> Iterator[tuple[str, Pixe
     yield "a screenshot of a viewer", _screenshot(inner)
     yield "a page of text", _page()
     yield "a test object with line pairs", _test_object(rng)
-    yield "a head from formulas", phantom_volume(rng, slices=3)[1]
+    yield _HEAD, phantom_volume(rng, slices=3)[1]
     yield "noise, 8 bit", rng.integers(0, 256, (256, 256)).astype(np.uint8)
     yield "noise, 16 bit", rng.integers(0, 65536, (512, 512)).astype(np.uint16)
     yield "a gradient, 16 bit", np.add.outer(np.arange(512), np.arange(512)).astype(np.uint16) * 40
@@ -58,7 +60,7 @@ def answers(model: ImageModel, seed: int, genuine: Pixels | None = None) -> tupl
                 "input": name,
                 "size": " × ".join(str(side) for side in pixels.shape),
                 "organ": answer.organ,
-                "right": answer.organ is Organ.UNKNOWN,
+                "right": answer.organ in _RIGHT.get(name, (Organ.UNKNOWN,)),
                 "reason": answer.reason,
                 "likeliest": likeliest,
                 "likeliest_share": float(np.max(answer.organs)),
