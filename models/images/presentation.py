@@ -10,6 +10,8 @@ from models.reports import Report, Section
 _CANNOT = (
     "The generators are the project's own, small, trained on a few hundred images of each organ at low resolution: no "
     "image of a commercial or published generator was at hand, and one that is better than these may pass unseen.",
+    "Every image of these generators was made from genuine ones: rebuilt, blended, translated, or denoised from under "
+    "noise. An image that was made from nothing at all was not measured.",
     "The genuine images of an organ other than brain MR come from one source each. What is measured for chest, kidney, "
     "lung and knee holds for that source; images of a second hospital may behave as the other brain sources do, or "
     "worse.",
