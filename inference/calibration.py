@@ -23,7 +23,9 @@ def fuse(detections: Sequence[Detection]) -> Detection:
         return detections[0]
     dense = [detection for detection in detections if detection.lesion is None] or list(detections)
     sparse = [detection for detection in detections if detection.lesion is not None]
-    edit = np.asarray(np.mean([detection.edit for detection in dense], axis=0), np.float32)
+    edit = dense[0].edit.copy()
+    if len(dense) > 1:
+        edit = np.asarray(np.mean([detection.edit for detection in dense], axis=0), np.float32)
     for detection in sparse:
         np.maximum(edit, detection.edit, out=edit)
     classes, surest = detections[0].classes.copy(), detections[0].edit.copy()
@@ -37,7 +39,9 @@ def fuse(detections: Sequence[Detection]) -> Detection:
 def lesions(detections: Sequence[Detection]) -> NDArray[np.float32] | None:
     """The probability that a pixel belongs to a real tumour, of the surest detector; None where none looks for them."""
     maps = [detection.lesion for detection in detections if detection.lesion is not None]
-    return np.asarray(np.maximum.reduce(maps), np.float32) if maps else None
+    if len(maps) < 2:  # a study's maps are large: one is not copied
+        return maps[0] if maps else None
+    return np.asarray(np.maximum.reduce(maps), np.float32)
 
 
 def slice_scores(cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]]) -> tuple[float, ...]:
