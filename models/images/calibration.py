@@ -26,7 +26,7 @@ _MOST = 18  # synthetic images of a kind and source that are listened to
 _SERIES = 12  # images that are judged together
 _MARGIN = 1.0  # logits between the loudest genuine series and SUSPECT: there are few series
 _USUAL = 0.99  # share of calibration images whose distance is usual
-_LEEWAY = 1.25  # and how much farther an image of another hospital may lie
+_LEEWAY = 1.5  # and how much farther an image of another hospital may lie
 _NAMED = 0.998  # share of calibration images whose organ must still be named
 
 
