@@ -72,7 +72,7 @@ def figures(card: ImageModelCard, images: Images, runs: Path, seed: int, *, quie
         if missing(card.name, [kind], runs):
             continue
         path = folder_of(card.name, kind, runs) / _FILE
-        state = _state(folder_of(card.name, kind, runs), seed, images, kind)
+        state = _state(card, folder_of(card.name, kind, runs), seed, images, kind)
         kept = read_json(path) if path.is_file() else {}
         if kept.get("state") != state:
             measured = measure(load(card, kind, runs), kind, images, seed, quiet=quiet)
@@ -86,9 +86,9 @@ def _weights(folder: Path) -> list[Path]:
     return sorted((folder / "weights").glob("*.safetensors")) or sorted(folder.glob("weights.safetensors"))
 
 
-def _state(folder: Path, seed: int, images: Images, kind: str) -> str:
-    """A digest of all that the figures hang on: weights, card, images, seed."""
-    state = hashlib.sha256(f"{seed} {kind}".encode())
+def _state(card: ImageModelCard, folder: Path, seed: int, images: Images, kind: str) -> str:
+    """A digest of all that the figures hang on: weights, cards, images, seed."""
+    state = hashlib.sha256(f"{seed} {kind} {card.image_calibration} {card.thresholds}".encode())
     for path in (*_weights(folder), *sorted((folder / "cards").glob("*.json"))):
         state.update(path.read_bytes())
     for subject in (*images.known, *(subject for subject in images.synthetic if subject.kind == kind)):
