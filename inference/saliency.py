@@ -18,6 +18,7 @@ from models.images.prediction import ImageModel, ImagePrediction
 
 _HALF = 0.5
 _SPREAD = 0.3  # share of the image from which on half the weight lies "everywhere"
+_SCATTERED = 0.4  # share of the image from which on a box around half of the weight names no place
 _LEAST_SIDE = 512
 _LEGEND = 44
 _HEAT = 0.45
@@ -82,6 +83,9 @@ def rests_on(saliency: NDArray[np.float32]) -> str:
         return "the image as a whole: no part of it stands out"
     place = weight >= ranked[enough - 1]
     rows, columns = np.flatnonzero(place.any(axis=1)), np.flatnonzero(place.any(axis=0))
+    height, width = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
+    if height * width >= _SCATTERED * weight.size:
+        return f"places all over the image ({share:.0%} of it holds half of the weight)"
     return (
         f"{share:.0%} of the image, within rows {rows[0]}-{rows[-1] + 1} and columns {columns[0]}-{columns[-1] + 1}, "
         "which holds half of the weight"

@@ -213,7 +213,8 @@ def _organ(synthesis: SeriesSynthesis | None, judges: Judges) -> tuple[Organ, st
         return Organ.UNKNOWN, (
             "nothing says what it shows: it has no DICOM header, and no whole-image model is here; say it with --shows"
         )
-    return Organ.UNKNOWN, f"{UNRECOGNISED}{f': {synthesis.reason}' if synthesis.reason else ''}"
+    said = synthesis.reason.startswith("no organ")  # the model's own words for it
+    return Organ.UNKNOWN, f"{UNRECOGNISED}{f': {synthesis.reason}' if synthesis.reason and not said else ''}"
 
 
 def _taken_for(organ: Organ, synthesis: SeriesSynthesis | None) -> list[str]:

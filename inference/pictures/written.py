@@ -26,7 +26,7 @@ def write(plain: PlainAnalysis, folder: Path) -> list[Path]:
     if plain.saliency is not None:
         at = plain.saliency.index
         (whole,) = plain.analysis.synthesis
-        words = f"generated as a whole: {whole.probability or 0.0:.2f}  {plain.slice_file(at)}  slice {at + 1}"
+        words = f"generated as a whole: {whole.probability or 0.0:.2f}  slice {at + 1}"
         picture = drawn(shown_slice(pixels, at), plain.saliency.weights, words)
         written.append(write_picture(folder / SALIENCY_FILE, picture))
     if not plain.analysis.series:

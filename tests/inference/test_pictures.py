@@ -435,3 +435,15 @@ def test_the_answer_is_json_without_paths_of_this_machine(tmp_path: Path, grey: 
     assert record["study_uid"] == ""
     assert record["slices"][0] == {"sop_instance_uid": "", "index": 0, "score": record["score"], "file": "a.png"}
     assert str(tmp_path) not in repr(record)
+
+
+def test_a_place_is_named_only_where_the_weight_has_one() -> None:
+    from inference.saliency import rests_on
+
+    weights = np.zeros((100, 100), np.float32)
+    assert rests_on(weights).startswith("no place in it")
+    weights[20:30, 40:60] = 1
+    assert "within rows 20-30 and columns 40-60" in rests_on(weights)
+    weights[[0, 99], [0, 99]] = 1
+    assert rests_on(weights).startswith("places all over the image")
+    assert rests_on(np.ones((100, 100), np.float32)).startswith("the image as a whole")
