@@ -4,7 +4,6 @@ Simple classifiers that see nothing else are cross-validated by patient on pairs
 published only where they stay near chance.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +15,7 @@ from scipy.optimize import minimize
 
 from models.errors import ModelsError
 from models.figures import auc, interval
-from models.images import savepath
-from models.images.datasets import GenuineImage
-from models.images.organs import Organ
-from models.images.synthetic import SyntheticImage
+from models.images.samples import ImageBatches
 
 Table = NDArray[np.float64]
 
@@ -42,39 +38,14 @@ class AuditPair:
     group: str
 
 
-def pairs(
-    genuine: Sequence[GenuineImage],
-    synthetic: Sequence[SyntheticImage],
-    seed: int,
-    count: int = 600,
-    *,
-    way: bool = True,
-) -> list[AuditPair]:
-    """Pairs as training draws them; `way` False: as generators and sources left them, shrunken to one size alone."""
-    by_organ: dict[Organ, list[GenuineImage]] = defaultdict(list)
-    for image in genuine:
-        by_organ[image.organ].append(image)
-    made = [image for image in synthetic if image.organ in by_organ]
+def pairs(batches: ImageBatches, seed: int, count: int = 600) -> list[AuditPair]:
+    """Pairs as training draws them."""
     rng = np.random.default_rng(seed)
     found = []
-    for index in rng.permutation(len(made))[:count]:
-        one = made[int(index)]
-        others = by_organ[one.organ]
-        other, reference = (others[int(rng.integers(len(others)))] for _ in range(2))
-        pixels = np.asarray(other.pixels)
-        if way:
-            both = savepath.twins(one.pixels, pixels, np.asarray(reference.pixels), rng)
-        else:
-            size = (one.pixels.shape[1], one.pixels.shape[0])
-            grey = np.rint(savepath.grey(pixels) * 255).astype(np.uint8)
-            both = one.pixels, np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
-        found.append(AuditPair(*both, f"{other.source}/{other.patient}/{_run_of(other, others)}"))
+    for _ in range(count):
+        _, genuine, both = batches.pair(rng)
+        found.append(AuditPair(*both, f"{genuine.source}/{genuine.patient}"))
     return found
-
-
-def _run_of(image: GenuineImage, others: Sequence[GenuineImage]) -> int:
-    """Folds of many patients are cut into runs of ten neighbours, so that there are groups enough."""
-    return others.index(image) // 10
 
 
 def audit(found: Sequence[AuditPair], seed: int = 1) -> dict[str, dict[str, Any]]:

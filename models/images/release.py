@@ -16,6 +16,7 @@ from models.images.evaluation import SEED, Evaluation
 from models.images.organs import KNOWN
 from models.images.readable import readable
 from models.images.registry import LoadedImageModel
+from models.images.samples import ImageBatches
 from models.images.subjects import Plan
 from models.images.training import ImageTrainingConfig, material, trained_network
 from models.registry import SHIPPED
@@ -56,7 +57,8 @@ def release(
     torch.set_num_threads(config.threads)
     genuine, synthetic = material(config, Split.TRAIN)
     held, made = material(config, Split.CALIBRATION)
-    found = audits.audit(audits.pairs([*genuine, *held], [*synthetic, *made], seed=3))
+    drawn = ImageBatches([*genuine, *held], [*synthetic, *made], 0, config.seed, config.shares)
+    found = audits.audit(audits.pairs(drawn, seed=3))
     audits.gate(found)
     card = draft(config, name, version, sorted({image.kind for image in synthetic}), found)
     model = LoadedImageModel(card, trained_network(config))

@@ -90,10 +90,8 @@ class ImageBatches(Dataset[Batch]):
         tiles: list[tuple[FloatArray, int]] = []
         shown: list[tuple[NDArray[Any], Organ]] = []
         for _ in range(self._shares.pairs):
-            made, genuine, reference = self._pair(rng)
-            shown += [(made.pixels, made.organ), (genuine, made.organ)]
-            cut = _cuts((made.pixels, genuine, reference), rng)
-            both = savepath.twins(*cut, rng)
+            made, genuine, both = self.pair(rng)
+            shown += [(made.pixels, made.organ), (np.asarray(genuine.pixels), made.organ)]
             tiles += [(tile(image, rng), label) for image, label in zip(both, (1, 0), strict=True)]
         for _ in range(self._shares.alone):
             image = self._draw(rng)
@@ -118,8 +116,8 @@ class ImageBatches(Dataset[Batch]):
         images = self._genuine[organ or self._organs[int(rng.integers(len(self._organs)))]]
         return images[int(rng.integers(len(images)))]
 
-    def _pair(self, rng: np.random.Generator) -> tuple[SyntheticImage, NDArray[Any], NDArray[Any]]:
-        """A synthetic image, and two genuine ones of its organ: the partner, and whose histogram both get."""
+    def pair(self, rng: np.random.Generator) -> tuple[SyntheticImage, GenuineImage, tuple[NDArray[Any], NDArray[Any]]]:
+        """A synthetic image, a genuine one of its organ, and both as files that went one way hold them (or a part)."""
         by_organ = self._synthetic[self._kinds[int(rng.choice(len(self._kinds), p=self._often))]]
         organs = sorted(by_organ)
         found = by_organ[organs[int(rng.integers(len(organs)))]]
@@ -127,7 +125,8 @@ class ImageBatches(Dataset[Batch]):
         genuine, reference = (self._draw(rng, made.organ) for _ in range(2))
         if rng.random() < _ALIKE:
             genuine = self._nearest[id(made)]
-        return made, np.asarray(genuine.pixels), np.asarray(reference.pixels)
+        cut = _cuts((made.pixels, np.asarray(genuine.pixels), np.asarray(reference.pixels)), rng)
+        return made, genuine, savepath.twins(*cut, rng)
 
 
 def _nearest(

@@ -11,6 +11,7 @@ from models.images.audits import ShortcutFound
 from models.images.datasets import GenuineImage
 from models.images.organs import Organ
 from models.images.registry import load_image_model
+from models.images.samples import ImageBatches
 from models.images.subjects import Plan
 from models.images.synthetic import SyntheticImage
 from models.images.training import ImageTrainingConfig
@@ -72,9 +73,12 @@ def test_what_is_published_loads_and_states_what_was_measured(
 def test_a_network_whose_images_betray_themselves_is_not_published(
     run: ImageTrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def as_left(genuine: list[GenuineImage], synthetic: list[SyntheticImage], seed: int) -> list[audits.AuditPair]:
-        deep = [np.asarray(image.pixels).astype(np.uint16) * 9 for image in genuine]
-        return [audits.AuditPair(made.pixels, image, made.source) for made, image in zip(synthetic, deep, strict=True)]
+    def as_left(batches: ImageBatches, seed: int) -> list[audits.AuditPair]:
+        drawn = [batches.pair(np.random.default_rng([seed, k])) for k in range(24)]
+        return [
+            audits.AuditPair(made.pixels, np.asarray(genuine.pixels).astype(np.uint16) * 9, genuine.patient)
+            for made, genuine, _ in drawn
+        ]
 
     monkeypatch.setattr(audits, "pairs", as_left)
     with pytest.raises(ShortcutFound, match="savepath"):
