@@ -23,16 +23,18 @@ from models.images.synthetic import SyntheticImage
 
 QUIET = 0.01  # share of genuine images that may pass the image threshold, at 95 % confidence where the counts allow
 _MOST = 18  # synthetic images of a kind and source that are listened to
+_LEAST = 3  # images that make a series
 _SERIES = 12  # images that are judged together
+_IMAGE_MARGIN = 0.3  # logits above what keeps calibration images quiet: other hospitals' images are more varied
 _MARGIN = 1.0  # logits between the loudest genuine series and SUSPECT: there are few series
 _USUAL = 0.99  # share of calibration images whose distance is usual
-_LEEWAY = 1.5  # and how much farther an image of another hospital may lie
+_LEEWAY = 1.25  # and how much farther an image of another hospital may lie
 _NAMED = 0.998  # share of calibration images whose organ must still be named
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """What a network said of one image of a calibration patient; `series` is judged together."""
+    """What a network said of one image of a calibration patient, `stored` as it was left; `series` belongs together."""
 
     organ: Organ
     series: str
@@ -46,69 +48,50 @@ class Heard:
 def listen(
     model: LoadedImageModel, genuine: Sequence[GenuineImage], synthetic: Sequence[SyntheticImage], seed: int
 ) -> list[Heard]:
-    """Genuine images as stored, and synthetic ones with partners; half of these pairs are only made alike, half are
-    sent a random way."""
+    """Every image as its source or generator left it, and once more after a random way of the save path.
+
+    Not in pairs: what is smoothed until its file weighs what a generator's does is no image that an archive holds.
+    """
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed)
-    heard = [
-        _hear(model, np.asarray(image.pixels), image.organ, f"{image.source}/{image.patient}/{index // _SERIES}", False)
-        for index, image in enumerate(genuine)
-    ]
-    by_organ: dict[Organ, list[GenuineImage]] = defaultdict(list)
-    for image in genuine:
-        by_organ[image.organ].append(image)
+    heard = []
     counts: dict[str, int] = defaultdict(int)
-    for made in synthetic:
-        others = by_organ[made.organ]
-        if not others or counts[f"{made.kind}/{made.source}"] >= _MOST:
+    every: list[GenuineImage | SyntheticImage] = [*genuine, *synthetic]
+    for image in every:
+        kind = image.kind if isinstance(image, SyntheticImage) else ""
+        who = f"{kind}/{image.source}" if kind else f"{image.source}/{image.patient}"
+        if kind and counts[who] >= _MOST:
             continue
-        other, reference = (others[int(rng.integers(len(others)))] for _ in range(2))
-        path = savepath.SavePath(()) if rng.random() < 0.5 else None
-        both = savepath.twins(made.pixels, np.asarray(other.pixels), np.asarray(reference.pixels), rng, path=path)
-        name = f"{made.kind}/{made.source}"
-        place = counts[name] // _SERIES
-        counts[name] += 1
-        heard.append(_hear(model, both[0], made.organ, f"{name}/{place}", True, stored=False))
-        heard.append(_hear(model, both[1], made.organ, f"partners of {name}/{place}", False, stored=False))
+        series = f"{who}/{counts[who] // _SERIES}"
+        counts[who] += 1
+        pixels = np.asarray(image.pixels)
+        for stored in (True, False):
+            seen = pixels if stored else savepath.draw(rng, pixels.shape, untouched=0.0)(savepath.grey(pixels))
+            if inputs.fault(seen):
+                continue
+            output = model.look(inputs.see(seen))
+            organ = output.organ[0].double().numpy()
+            logit, embedding = float(output.synthesis[0]), output.embedding[0].numpy()
+            heard.append(Heard(image.organ, series, bool(kind), stored, logit, organ, embedding))
     return heard
-
-
-def _hear(
-    model: LoadedImageModel,
-    pixels: NDArray[Any],
-    organ: Organ,
-    series: str,
-    synthetic: bool,
-    *,
-    stored: bool = True,
-) -> Heard:
-    output = model.look(inputs.see(pixels))
-    return Heard(
-        organ,
-        series,
-        synthetic,
-        stored,
-        float(output.synthesis[0]),
-        output.organ[0].double().numpy(),
-        output.embedding[0].numpy(),
-    )
 
 
 def calibrated(card: ImageModelCard, heard: Sequence[Heard], usual: dict[str, Any]) -> ImageModelCard:
     """The card with calibration, thresholds and the limit of strangeness; `usual` is `strangeness.fit` of training."""
     made = [one.logit for one in heard if one.synthetic]
     real = [one.logit for one in heard if not one.synthetic]
+    stored = [one.logit for one in heard if one.stored and not one.synthetic]
     image = logistic([*made, *real], [True] * len(made) + [False] * len(real))
     groups = {kind: _series(heard, synthetic=kind) for kind in (True, False)}
     series = logistic([*groups[True], *groups[False]], [True] * len(groups[True]) + [False] * len(groups[False]))
     named = [one for one in heard if not one.synthetic]
     temperature = _temperature(named)
-    distances = strangeness.distances(np.stack([one.embedding for one in named]), usual)
+    distances = strangeness.distances(np.stack([one.embedding for one in named if one.stored]), usual)
     limit = strangeness.limit_of(distances, _USUAL, _LEEWAY)
     thresholds = ImageThresholds(
-        image=_at_least_even(image, quiet_logit(real)),
-        review=_at_least_even(series, float(np.quantile(groups[False], 0.95))),
-        suspect=_at_least_even(series, max(groups[False]) + _MARGIN),
+        image=_at_least_even(image, quiet_logit(stored) + _IMAGE_MARGIN),
+        review=_at_least_even(series, float(np.quantile(groups[False] or [0.0], 0.95))),
+        suspect=_at_least_even(series, max(groups[False], default=0.0) + _MARGIN),
         organ=_organ_threshold(named, temperature),
     )
     return card.model_copy(
@@ -137,9 +120,9 @@ def quiet_logit(genuine: Sequence[float]) -> float:
 def _series(heard: Sequence[Heard], *, synthetic: bool) -> list[float]:
     groups: dict[str, list[float]] = defaultdict(list)
     for one in heard:
-        if one.synthetic is synthetic:
+        if one.synthetic is synthetic and one.stored:
             groups[one.series].append(one.logit)
-    return [float(np.mean(logits)) for logits in groups.values() if len(logits) >= 3]
+    return [float(np.mean(logits)) for logits in groups.values() if len(logits) >= _LEAST]
 
 
 def _temperature(heard: Sequence[Heard]) -> float:

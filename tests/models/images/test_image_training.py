@@ -2,7 +2,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,7 +18,7 @@ from models.images.samples import NO_ORGAN, ImageBatches, Shares
 from models.images.synthetic import SyntheticImage
 from models.images.training import ImageTrainingConfig, fit, objective
 from models.splits import Split
-from tests.models.images.test_savepath import body
+from tests.drawn_bodies import blurred, body
 
 FEW = Shares(pairs=2, alone=1, organs=1, none=2)
 
@@ -29,11 +28,6 @@ def genuine(organ: Organ, count: int = 4) -> list[GenuineImage]:
     return [
         GenuineImage(organ, "made-up", f"patient{k}", Split.TRAIN, body(start + k, 200 + 8 * k)) for k in range(count)
     ]
-
-
-def blurred(image: GenuineImage, kind: str) -> SyntheticImage:
-    pixels = cv2.GaussianBlur(cv2.resize(np.asarray(image.pixels), (128, 128)), (0, 0), 1.5)
-    return SyntheticImage(kind, image.organ, image.source, image.split, "", "1", np.asarray(pixels, dtype=np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -161,11 +155,12 @@ def test_calibration_makes_probabilities_of_logits_and_keeps_genuine_images_quie
     )
     model = LoadedImageModel(card, networks.build("organ_resnet", **arguments))
     heard = calibration.listen(model, *images, seed=1)
-    assert sum(one.synthetic for one in heard) == len(images[1])
+    assert sum(one.synthetic for one in heard) == 2 * len(images[1])
+    assert sum(one.stored for one in heard) == len(images[0]) + len(images[1])
     embeddings = np.stack([one.embedding for one in heard])
     usual = strangeness.fit(embeddings, np.array([KNOWN.index(one.organ) for one in heard]))
     fitted = calibration.calibrated(card, heard, usual)
-    genuine_logits = [one.logit for one in heard if not one.synthetic]
+    genuine_logits = [one.logit for one in heard if one.stored and not one.synthetic]
     assert all(fitted.image_probability(logit) < fitted.thresholds.image for logit in genuine_logits) or (
         fitted.thresholds.image == pytest.approx(0.9999)
     )

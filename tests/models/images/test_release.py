@@ -16,8 +16,7 @@ from models.images.subjects import Plan
 from models.images.synthetic import SyntheticImage
 from models.images.training import ImageTrainingConfig
 from models.splits import Split
-from tests.models.images.test_image_training import blurred
-from tests.models.images.test_savepath import body
+from tests.drawn_bodies import blurred, body
 
 ORGANS = (Organ.BRAIN_MR, Organ.LUNG_CT)
 
@@ -28,7 +27,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageTrainingConfig:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     images = [
-        GenuineImage(organ, source, f"{split}{k}", split, body(50 * place + k, 130))
+        GenuineImage(organ, source, f"{split}{k // 3}", split, body(50 * place + k, 130))
         for place, (organ, source) in enumerate(zip(ORGANS, ("brain-cheng", "lung"), strict=True))
         for split in Split
         for k in range(6)

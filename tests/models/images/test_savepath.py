@@ -1,20 +1,10 @@
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from models.images import audits, savepath
 from models.images.audits import AuditPair, ShortcutFound
 from models.images.savepath import SavePath
-
-
-def body(seed: int, side: int = 160, noise: float = 6.0) -> NDArray[np.uint8]:
-    """A bright disc with structure in black air; each seed another one."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:side, 0:side] / side - 0.5
-    inside = x**2 + y**2 < rng.uniform(0.12, 0.18)
-    waves = 40 * np.sin(rng.uniform(8, 20) * x + rng.uniform(0, 6)) * np.cos(rng.uniform(8, 20) * y)
-    values = np.where(inside, 120 + waves + rng.normal(0, noise, inside.shape), 0)
-    return np.clip(values, 0, 255).astype(np.uint8)
+from tests.drawn_bodies import body
 
 
 @pytest.mark.parametrize("synthetic_side", [128, 160])
