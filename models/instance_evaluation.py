@@ -199,7 +199,7 @@ def _report(seen: Seen, lesion: float) -> Report:
         },
         "edit_score_at_5_percent": bound,
         "genuine_slices": len(seen.genuine),
-        "edits": {kind.value: edits(chosen) for kind, chosen in kinds.items() if chosen},
+        "kinds": {kind.value: edits(chosen) for kind, chosen in kinds.items() if chosen},
         "families": {family: edits([each for each in seen.edits if each[0] == family]) for family in families},
     }
 

@@ -57,9 +57,9 @@ def test_what_sees_all_is_told_so(case: Case) -> None:
     assert (real["series"], real["lesions"], real["slices_with_a_lesion"], real["slices_without"]) == (1, 1, 3, 2)
     assert (real["lesions_found"], real["found_on_slices"], real["dice_mean"], real["false_on_slices"]) == (1, 1, 1, 0)
     assert said["lesion_threshold"] <= 0.8
-    assert said["edits"]["removed"]["found_at_5_percent"] == 1
-    assert said["edits"]["removed"]["of_these_class_right"] == 1
-    assert said["edits"]["added"]["of_these_class_right"] == 0
+    assert said["kinds"]["removed"]["found_at_5_percent"] == 1
+    assert said["kinds"]["removed"]["of_these_class_right"] == 1
+    assert said["kinds"]["added"]["of_these_class_right"] == 0
 
 
 def test_what_sees_nothing_is_told_so(case: Case) -> None:
@@ -67,7 +67,7 @@ def test_what_sees_nothing_is_told_so(case: Case) -> None:
     said = evaluate(model, None, [case], [], ("smooth_fill",), lesion=0.5, quiet=True)
     assert said["real"]["phantom"]["lesions_found"] == 0
     assert said["real"]["phantom"]["dice_mean"] == 0
-    assert said["edits"]["removed"]["found_at_5_percent"] == 0
+    assert said["kinds"]["removed"]["found_at_5_percent"] == 0
 
 
 def test_the_page_of_a_card_shows_its_figures(case: Case) -> None:
@@ -94,8 +94,5 @@ def test_a_name_says_which_training_is_meant(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_proposals_come_from_a_model_that_ships_or_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instance_release, "PROPOSER", "nobody")
-    assert instance_release._proposer() is None
-    monkeypatch.undo()
+def test_the_unet_that_proposes_regions_is_one_that_ships() -> None:
     assert instance_release.PROPOSER in {card.name for card in registry.available()}
