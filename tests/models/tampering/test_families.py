@@ -87,3 +87,11 @@ def test_learned_families_go_to_other_processes() -> None:
 def test_weights_are_found_where_the_environment_says(untrained_inpainters: Path) -> None:
     assert inpainters.folder() == untrained_inpainters
     assert ready(FAMILIES) == tuple(FAMILIES)
+
+
+def test_the_documentation_lists_the_families_that_there_are() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "tampering.md").read_text(encoding="utf-8")
+    for each in FAMILIES.values():
+        trained = "yes" if each.trained else "no, for tests"
+        assert f"| `{each.name}` | {each.edit_type.value} | {each.about} | {trained} |" in page
+    assert page.count("\n| `") == len(FAMILIES)

@@ -26,7 +26,8 @@ def spectrum(plane: NDArray[np.float32]) -> NDArray[np.float64]:
     power = np.abs(np.fft.fft2(plane - plane.mean())) ** 2
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(plane.shape[0]), np.fft.fftfreq(plane.shape[1]), indexing="ij"))
     bands = [power[(frequency >= low) & (frequency < low + 0.1)].sum() for low in (0.0, 0.1, 0.2, 0.3, 0.4)]
-    return np.asarray(bands) / sum(bands)
+    shares: NDArray[np.float64] = np.asarray(bands) / sum(bands)
+    return shares
 
 
 def test_kernel_shaped_noise_has_the_spectrum_of_the_scan(scan: NDArray[np.float32], hole: NDArray[np.bool_]) -> None:
