@@ -33,7 +33,8 @@ def list_models(as_json: JsonOption = False) -> None:
     from models.errors import ModelsError
 
     rows = []
-    for card in (*registry.available(), *registry.available_image_models()):
+    cards: list[ModelCard | ImageModelCard] = [*registry.available(), *registry.available_image_models()]
+    for card in cards:
         modalities, body_parts = _covers(card)
         try:
             registry.verify(card.name)
