@@ -30,6 +30,9 @@ from models.images.prediction import ImageModel
 _LEAST_SIDE = 32  # pixels
 _LEAST_GREYS = 16  # distinct values; text, masks and drawings have fewer
 _SAMPLE = 1 << 20
+_TISSUE = 0.1  # of the range of values; below it is air
+_FLAT = 0.001  # share of tissue at the very highest value; brain-lgg and brain-cheng have a tenth of it at most
+_FEW = 8  # pixels
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def _looked_at(subject: Subject, pixels: Pixels, judges: Judges, limits: Limits)
         findings,
         slices=len(pixels.voxels),
         gaps=pixels.gaps,
-        doubts=pixels.doubts,
+        doubts=(*pixels.doubts, *_cut_off(pixels)),
         notes=(*_taken_for(organ, synthesis), *pixels.notes),
     )
     decision = decide(signs)
@@ -160,6 +163,16 @@ def _no_image(pixels: Pixels) -> str | None:
     if greys < _LEAST_GREYS:
         return f"only {greys} different grey values: a mask, a drawing or text, and no image of a scanner"
     return None
+
+
+def _cut_off(pixels: Pixels) -> list[str]:
+    """A viewer's window flattens what is brighter than white; a flat place looks filled in."""
+    values = pixels.voxels.ravel()[:: max(1, pixels.voxels.size // _SAMPLE)]
+    highest, lowest = float(pixels.voxels.max()), float(pixels.voxels.min())
+    tissue = int(np.count_nonzero(values > lowest + _TISSUE * (highest - lowest)))
+    if np.count_nonzero(values == highest) < max(_FLAT * tissue, _FEW):
+        return []
+    return ["its brightest values are cut off, as by a viewer's window"]
 
 
 def _whole(

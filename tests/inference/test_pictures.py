@@ -447,3 +447,14 @@ def test_a_place_is_named_only_where_the_weight_has_one() -> None:
     weights[[0, 99], [0, 99]] = 1
     assert rests_on(weights).startswith("places all over the image")
     assert rests_on(np.ones((100, 100), np.float32)).startswith("the image as a whole")
+
+
+def test_a_window_that_cuts_off_the_brightest_values_leaves_no_sure_word(
+    nifti: Any, brain: Any, known_cube: Any
+) -> None:
+    brains = KnownImages(always(Organ.BRAIN_MR))
+    path = nifti(np.minimum(brain, np.percentile(brain, 98)).astype(np.int16).transpose(2, 1, 0))
+    quiet = judged(path, Judges([known_cube()], brains)).analysis
+    assert quiet.verdict is Verdict.ABSTAIN
+    assert any("brightest values are cut off" in reason for reason in quiet.reasons)
+    assert judged(path, Judges([known_cube(SERIES_BOX)], brains)).analysis.verdict is Verdict.REVIEW
