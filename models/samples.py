@@ -28,6 +28,7 @@ from models.tampering.material import Donor, FloatArray, Mask, Material
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 _SHARES = {"brain-lgg": 0.34, "brain-cheng": 0.2, "brain-ms": 0.26, "flair-glioma": 0.2}
 _TRIES = 12
+_LIKE_TUMOURS = 0.75  # of what was added or removed anywhere; the rest is small, as an attacker may want it
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,7 @@ class PairBatches(Dataset[Batch]):
             region = kind.region(slab, material, rng)
         if region is None:
             bright = kind.on_lesion or (kind.edit_type is EditType.REMOVED and rng.random() < 0.3)
+            claims = kind.edit_type is not EditType.RESYNTHESISED
             region = regions.draw(
                 slab,
                 material,
@@ -206,6 +208,7 @@ class PairBatches(Dataset[Batch]):
                 spacing=case.spacing,
                 prefer="bright" if bright else "any",
                 matrix=round(case.images.shape[2] * acquisition.zoom),
+                like_tumours=claims and bool(rng.random() < _LIKE_TUMOURS),
             )
         limits = (float(slab.min()), float(slab.max()))
         edited = compose(slab, region, kind, material, rng, touched_up=bool(rng.random() < 0.5), limits=limits)

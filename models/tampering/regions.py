@@ -9,6 +9,7 @@ from models.errors import NoPlaceToEdit
 from models.tampering.material import FloatArray, Mask, Material, slow_field
 
 _TRIES = 30
+_TUMOURS = (3.4, 0.4)  # mean and deviation of the log of the long radius in pixels at 256 columns
 
 
 def ellipsoid(
@@ -43,11 +44,13 @@ def draw(
     spacing: tuple[float, float, float] | None = None,
     prefer: Literal["any", "bright"] = "any",
     matrix: int | None = None,
+    like_tumours: bool = False,
 ) -> Mask:
     """A region to edit, at least 80 % of it in tissue; `bright` seeks it where a lesion could be removed.
 
-    `matrix` is the number of columns of the whole slice where `volume` is a crop of it. Raises NoPlaceToEdit when the
-    volume holds no tissue.
+    `matrix` is the number of columns of the whole slice where `volume` is a crop of it. `like_tumours`: as large, as
+    long and as far from the skull as real tumours are, so that size and place do not tell what was added or removed.
+    Raises NoPlaceToEdit when the volume holds no tissue.
     """
     blurred = np.stack([cv2.blur(plane, (5, 5)) for plane in volume])
     tissue = blurred > material.offset + 0.18 * material.scale
@@ -62,17 +65,31 @@ def draw(
             )
             if inner.any():
                 candidates = inner & (blurred[plane] >= np.percentile(blurred[plane][inner], 95))
+        as_tumour = like_tumours and attempt < 2 * _TRIES // 3
+        if as_tumour and prefer != "bright":
+            candidates = _inside(tissue[plane], round(14 * size))
         rows, columns = np.nonzero(candidates)
         if not len(rows):
             continue
         chosen = int(rng.integers(len(rows)))
-        radius = size * float(np.exp(rng.uniform(np.log(4.5), np.log(20.0))))
+        radius = size * (
+            float(np.clip(np.exp(rng.normal(*_TUMOURS)), 6.0, 50.0))
+            if as_tumour
+            else float(np.exp(rng.uniform(np.log(4.5), np.log(20.0))))
+        )
+        thin = 0.45 if as_tumour else 0.65
         depth = through_plane_radius(radius, spacing, rng)
         centre = (plane + rng.uniform(-0.5, 0.5), float(rows[chosen]), float(columns[chosen]))
-        mask = ellipsoid(volume.shape, centre, (depth, radius * rng.uniform(0.65, 1.0), radius), rng)
+        mask = ellipsoid(volume.shape, centre, (depth, radius * rng.uniform(thin, 1.0), radius), rng)
         if mask[plane].sum() >= 30 and tissue[mask].mean() >= 0.8:
             return mask
     raise NoPlaceToEdit("no tissue large enough for an edit; choose a study that shows the head")
+
+
+def _inside(tissue: Mask, depth: int) -> Mask:
+    """What lies `depth` pixels below the skin; all tissue of a crop that shows too little of the head for that."""
+    inner = cv2.erode(tissue.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=depth) > 0
+    return np.asarray(inner if inner.sum() >= 100 else tissue)
 
 
 def around(
