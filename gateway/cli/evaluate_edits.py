@@ -35,7 +35,7 @@ def evaluate_edits(
     """
     from models import evaluation, registry
     from models.audits import audit, audit_section
-    from models.evaluation import cases, families, left_out, tabulated
+    from models.evaluation import cases, families, left_out, published, tabulated
     from models.reports import Report, Section, Table, terminal_tables, write_html, write_json
     from models.reports import as_json as json_of
     from models.splits import UNSEEN, Split
@@ -72,7 +72,7 @@ def evaluate_edits(
     if as_json:
         typer.echo(json_of(figures), nl=False)
         return agreement.equal or seed != CARDS_SEED
-    shown: list[Table] = [tabulated.field_table(figures), *evaluation.tables(figures), tabulated.froc(figures)]
+    shown: list[Table] = [published.field_table(figures), *evaluation.tables(figures), tabulated.froc(figures)]
     shown += [table for section in extra for table in section.tables]
     for table in terminal_tables(Report(name, [Section("", tables=shown)])):
         answers.print(table)

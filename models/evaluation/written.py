@@ -64,6 +64,8 @@ def _summary(figures: Figures) -> list[str]:
 
 def _classes(figures: Figures) -> Section:
     found = figures["classes"]
+    if not found["truths"]:
+        return Section("Four classes", "No slice was edited to a claim, and no source marks its tumours.")
     picture = confusion(np.array(found["matrix"]), found["truths"], "Truth and answer", answers=found["answers"])
     return Section("Four classes", tables=tables.four_classes(figures), pictures=[picture])
 

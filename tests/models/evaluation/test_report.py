@@ -11,7 +11,7 @@ from models.card import strongest_run
 from models.datasets import Case
 from models.evaluation import cases, compare, page, report, tables
 from models.figures import auc, calibration_error, f1, interval, sensitivity_at, upper_bound
-from models.release import conclude
+from models.release import conclude, restate
 from models.reports import as_json
 from models.reports import page as html
 from models.reports.plain import plain
@@ -54,8 +54,7 @@ def trials(published: Path) -> Trials:
     )
     made = Trials()
     for part in run(model, cases, _FAMILIES, (), _PLAN, seed=1):
-        made.slices += part.slices
-        made.studies += part.studies
+        made.add(part)
     return made
 
 
@@ -152,3 +151,6 @@ def test_a_released_model_loads_and_its_page_tells_the_figures(trials: Trials, p
     assert released.digest in page
     assert f"{figures['overall']['auc']:.3f}" in page
     assert "painted_onto" in page
+    again = restate(released, figures | {"edits": "of another lab"}, tmp_path)
+    assert registry.load("untrained", folder=tmp_path).card == again
+    assert "of another lab" in (tmp_path / "cards" / "untrained.md").read_text(encoding="utf-8")
