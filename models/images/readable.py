@@ -13,7 +13,7 @@ def readable(card: ImageModelCard, report: Report) -> str:
         f"# {card.name} {card.version}",
         "",
         f"Says of a grey image which organ it shows ({organs}, or none that it knows) and whether a scanner made it",
-        f"({card.network}). Licence of the weights: {card.licence}, the strictest of the data sets used. Not a medical",
+        f"({card.network}). Licence of the weights: {card.licence}. Not a medical",
         "device.",
         "",
         f"SHA-256 of the weights: `{card.digest}`.",
