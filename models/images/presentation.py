@@ -12,6 +12,8 @@ _CANNOT = (
     "image of a commercial or published generator was at hand, and one that is better than these may pass unseen.",
     "Every image of these generators was made from genuine ones: rebuilt, blended, translated, or denoised from under "
     "noise. An image that was made from nothing at all was not measured.",
+    "As they came, images of these generators differ from genuine ones in size, weight and border (see the audits); "
+    "what is found there need not be found in images whose maker hides that.",
     "The genuine images of an organ other than brain MR come from one source each. What is measured for chest, kidney, "
     "lung and knee holds for that source; images of a second hospital may behave as the other brain sources do, or "
     "worse.",

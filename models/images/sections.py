@@ -188,8 +188,10 @@ def left_out(figures: Figures) -> Section:
         for way, row in ways.items()
     ]
     text = (
-        "Networks that were trained without any image of the kind, asked about that kind alone. F1 and the counts of "
-        "misses and false alarms use the calibration of the whole network where such a network has none of its own."
+        "Networks that were trained without any image of the kind, asked about that kind alone; such a network may "
+        "have been trained for fewer steps, and without another kind too, so that not all that it misses is for want "
+        "of the kind. F1, misses and false alarms are by the calibration of the whole network where such a network has "
+        "none of its own."
     )
     return Section(
         "Generators left out", text, [Table("Left-out generators", ("kind", *_SEPARATION), rows)] if rows else []
