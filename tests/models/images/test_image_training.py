@@ -116,7 +116,7 @@ def test_every_weight_of_both_networks_learns(
 
 @pytest.mark.parametrize("kind", sorted(negatives.KINDS))
 def test_every_picture_of_no_organ_is_a_picture(kind: str) -> None:
-    organ = body(1).astype(np.float32) / 255
+    organ = body(1).astype(np.float32) / np.float32(255)
     for seed in range(3):
         drawn = negatives.KINDS[kind](np.random.default_rng(seed), 120 + seed, organ)
         assert drawn.ndim == 2
