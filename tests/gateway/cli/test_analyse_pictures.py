@@ -22,9 +22,13 @@ STUDY = {"study_uid", "verdict", "score", "reasons", "findings", "slices", "obse
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command in an empty folder, without the environment's own configuration."""
+    """Runs a command in an empty folder, without the environment's own configuration, and without a whole-image model.
+
+    What that one would see in a drawn disc is no promise; `--shows` says what it is.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SCANWARDEN_CONFIG", raising=False)
+    monkeypatch.setenv("SCANWARDEN_ANALYSIS__IMAGE_MODEL", "none")
 
     def invoke(*arguments: str) -> Result:
         return CliRunner().invoke(app, arguments, catch_exceptions=False)
