@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from models.images.card import ImageModelCard
     from models.images.evaluation import Evaluation
 
+_WIDE = 170  # characters, in a file or a pipe
 _SHOWN = 5  # differences between card and report that are printed
 
 
@@ -72,7 +73,7 @@ def evaluate_images(
     for line in report.summary:
         answers.print(line, highlight=False, soft_wrap=True)
     for table in terminal_tables(report):
-        answers.print(table)
+        answers.print(table, width=None if answers.is_terminal else _WIDE, crop=False)
     equal = restate or _equal(model.card.figures, made.figures)
     if output is not None:
         answers.print(f"the whole report with pictures: {output / 'report.html'}", highlight=False, soft_wrap=True)

@@ -13,7 +13,7 @@ def terminal_tables(report: Report) -> Iterator[RichTable]:
     for table in report.tables:
         shown = RichTable(title=escape(table.caption), caption=escape(table.note) or None)
         for place, column in enumerate(table.columns):
-            shown.add_column(escape(column), justify="left" if place == 0 else "right")
+            shown.add_column(escape(column), justify="left" if place == 0 else "right", overflow="fold")
         for row in table.rows:
             shown.add_row(*(escape(text_of(cell)) for cell in row))
         yield shown
