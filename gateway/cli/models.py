@@ -106,7 +106,7 @@ def train(
         ),
     ] = None,
     version: Annotated[str, typer.Option("--version", help="Version in the card of what is published.")] = "0",
-    image_steps: Annotated[int, typer.Option("--steps", min=1, help="Of organ-resnet and organ-attention.")] = 3000,
+    image_steps: Annotated[int, typer.Option("--steps", min=1, help="Of organ-resnet and organ-attention.")] = 4500,
     without_generator: Annotated[
         list[str] | None, typer.Option("--without-generator", help="A kind of generator to leave out; may be repeated.")
     ] = None,

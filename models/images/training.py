@@ -31,7 +31,7 @@ class ImageTrainingConfig:
     arguments: dict[str, int] = field(default_factory=lambda: {"channels": len(inputs.CHANNELS)})
     without_kinds: tuple[str, ...] = ()
     without_sources: tuple[str, ...] = ()
-    steps: int = 3000
+    steps: int = 4500
     shares: Shares = DEFAULT_SHARES
     learning_rate: float = 2e-3
     seed: int = 1
