@@ -28,7 +28,7 @@ from models.tampering.material import Donor, FloatArray, Mask, Material
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 _SHARES = {"brain-lgg": 0.34, "brain-cheng": 0.2, "brain-ms": 0.26, "flair-glioma": 0.2}
 _TRIES = 12
-_LIKE_TUMOURS = 0.75  # of what was added or removed anywhere; the rest is small, as an attacker may want it
+_LIKE_TUMOURS = 0.82  # of what was added or removed anywhere; the rest is small, as an attacker may want it
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from models.audits import Audit, AuditFailed, exact, require, shortcuts
 from models.datasets import Case
 from models.samples import StoredTwins
 from models.splits import Split
+from models.tampering import regions
 from models.tampering.families import FAMILIES
-from models.tampering.material import FloatArray, Mask
+from models.tampering.material import FloatArray, Mask, Material
 from models.tampering.phantom import phantom_volume
 from models.training import TrainingConfig
 
@@ -84,6 +85,18 @@ def test_edits_placed_and_sized_otherwise_than_tumours_fail_the_audit_of_priors(
     assert shortcuts.priors(twins).passed
     small = [replace(twin, region=disc(20, 20, 3)) for twin in twins]
     assert not shortcuts.priors(small).passed
+
+
+def test_regions_like_tumours_are_larger_than_others() -> None:
+    volume = phantom_volume(np.random.default_rng(3), slices=3, matrix=128).astype(np.float32)
+    material = Material.of(volume)
+
+    def area(*, like_tumours: bool) -> float:
+        rng = np.random.default_rng(1)
+        masks = [regions.draw(volume, material, rng, like_tumours=like_tumours) for _ in range(15)]
+        return float(np.median([mask.any(axis=0).sum() for mask in masks]))
+
+    assert area(like_tumours=True) > 2 * area(like_tumours=False)
 
 
 def test_an_edit_that_changes_nothing_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
