@@ -36,6 +36,7 @@ from inference.volume import group_series, load_volume
 from models.errors import ModelsError
 from models.tampering import touchup
 from models.tampering.compose import tamper_volume
+from models.tampering.material import Material
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _LEARNT = 8  # studies that a device's baseline is made of; the same study again stands for its next ones
@@ -266,7 +267,7 @@ def _noised(
     """Smooth edit, then the residual of another place of the scan on top (Mirsky 2019), in the lab's own words."""
     edit = tamper_volume(volume, family, rng, region=region, touched_up=False)
     work = volume.astype(np.float32)
-    noise = touchup._copied_residual(work, edit.mask, rng)
+    noise = touchup.copied_residual(work, edit.mask, Material.of(work), rng)
     result = np.where(edit.mask, np.rint(edit.volume + 0.9 * noise), volume)
     return np.clip(result, volume.min(), volume.max())
 

@@ -12,7 +12,7 @@ from gateway.conformance.objects import SOP_CLASSES
 from gateway.dicom import contexts, move, retrieve
 from gateway.dicom.commitment import commitment_context
 from gateway.results import EvidenceKind
-from gateway.results.profiles import SYNTAXES, PROFILES
+from gateway.results.profiles import PROFILES, SYNTAXES
 
 QUERY_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,7 @@ def site(program: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFa
             for study in studies.values():
                 assert len(send(study.files, gateway.port)) == len(study.files)
             for study in studies.values():
-                wait_for(lambda uid=study.study_uid: done(gateway, uid), 120, f"{study.study_uid} is done")
+                wait_for(partial(done, gateway, study.study_uid), 120, f"{study.study_uid} is done")
             yield Site(gateway, orthanc, studies)
         finally:
             gateway.stop()

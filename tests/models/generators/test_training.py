@@ -28,7 +28,7 @@ def test_every_kind_takes_the_same_next_step_after_a_stop(kind: str, tmp_path: P
     expected, found = load_file(whole), load_file(halves)
     assert expected.keys() == found.keys()
     for key in expected:
-        torch.testing.assert_close(found[key], expected[key], msg=lambda text, key=key: f"{key}: {text}")
+        assert torch.allclose(found[key], expected[key], rtol=1.3e-6, atol=1e-5), key
     assert about(halves)["steps"] == "3"
 
 
