@@ -30,8 +30,10 @@ def readable(card: ImageModelCard, report: Report) -> str:
         if not section.tables:
             continue
         lines += [f"## {section.title}", ""]
+        for paragraph in section.paragraphs:
+            lines += [paragraph, ""]
         for table in section.tables:
-            lines += [markdown(table), ""]
+            lines += [f"**{table.caption}**", "", markdown(table), *([table.note, ""] if table.note else [])]
     lines += ["## Data", "", *(f"- `{name}`: {text}" for name, text in card.data.items()), ""]
     lines += ["## Generators that it was trained against", ""]
     lines += [f"- `{name}`: {text}" for name, text in card.generators.items()]
