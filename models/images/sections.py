@@ -16,7 +16,7 @@ def measured(figures: Figures) -> Section:
         *((name, "synthetic", row["images"], row["patients"]) for name, row in protocol["synthetic"].items()),
     ]
     text = (
-        "Images of patients that no part of training, calibration or choice of thresholds has seen; seed "
+        "Images of patients that neither training nor calibration has seen; seed "
         f"{protocol['seed']}. A synthetic image is compared with a genuine one of its organ that went the same way: "
         "brought to the same resolution, given the histogram of the same third image and the same amount of noise, "
         "stored at the same depth (“made alike”). “As they came”: as the generator and the source left them, which is "
