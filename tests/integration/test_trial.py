@@ -16,6 +16,8 @@ import pytest
 import yaml
 from pydicom import dcmread
 
+from models.tampering.generators.study import synthesise_study
+from models.tampering.generators.training import load
 from models.tampering.study import tamper_study
 from tests.faults.harness import free_port, wait_for
 from tests.peers import Orthanc, running_orthanc
@@ -37,6 +39,11 @@ class Trial:
     orthanc: Orthanc
     sent: dict[str, Path]  # Study Instance UID → folder
     tampered: frozenset[str]
+    generated: frozenset[str]
+
+    @property
+    def genuine(self) -> frozenset[str]:
+        return frozenset(self.sent) - self.tampered - self.generated
 
     def command(self, *arguments: str) -> Any:
         """What a command prints with --json."""
@@ -67,11 +74,25 @@ def study_uid(folder: Path) -> str:
     return str(dcmread(next(folder.glob("*.dcm")), stop_before_pixels=True).StudyInstanceUID)
 
 
+def _generated(folder: Path, data: Path) -> list[Path]:
+    """A study of which a generator made every slice, from each kind of generator that is trained here; mostly none."""
+    kinds = ("autoencoder-1", "translation-1")
+    trained = [
+        kind for kind in kinds if (REPOSITORY / "runs" / "generators" / kind / "generator.safetensors").is_file()
+    ]
+    for kind in trained:
+        network, _ = load(REPOSITORY / "runs" / "generators" / kind / "generator.safetensors")
+        synthesise_study(
+            folder / kind, network.eval(), 5, template=data / "dicom" / "flair-glioma" / "HF1097", slices=16
+        )
+    return [folder / kind for kind in trained]
+
+
 @pytest.fixture(scope="module")
 def trial(
     scanwarden_data: Path, program: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Trial]:
-    """Four genuine studies and two tampered copies, sent side by side; waits until every revision is done."""
+    """Four genuine studies, tampered copies and generated ones, sent side by side; waits until all are done."""
     storescu, echoscu = program("/usr/bin/storescu", "dcmtk"), program("/usr/bin/echoscu", "dcmtk")
     program("/usr/sbin/Orthanc", "orthanc")
     folder = tmp_path_factory.mktemp("trial")
@@ -83,6 +104,7 @@ def trial(
             scanwarden_data / "dicom" / "flair-glioma" / name, copy, family, np.random.default_rng(5), new_uids=True
         )
         tampered.append(copy)
+    generated = _generated(folder, scanwarden_data)
     port = free_port()
     with running_orthanc() as orthanc:
         config = folder / "scanwarden.yaml"
@@ -104,11 +126,11 @@ def trial(
             wait_for(lambda: not subprocess.run(echo, capture_output=True, check=False).returncode, 90, "C-ECHO")
             senders = [
                 subprocess.Popen([storescu, "-aec", "SCANWARDEN", "+sd", "127.0.0.1", str(port), str(each)])
-                for each in (*folders, *tampered)
+                for each in (*folders, *tampered, *generated)
             ]
             assert [sender.wait(120) for sender in senders] == [0] * len(senders)
-            sent = {study_uid(each): each for each in (*folders, *tampered)}
-            made = Trial(config, orthanc, sent, frozenset(study_uid(each) for each in tampered))
+            sent = {study_uid(each): each for each in (*folders, *tampered, *generated)}
+            made = Trial(config, orthanc, sent, *(frozenset(map(study_uid, each)) for each in (tampered, generated)))
             end = time.monotonic() + 400
             while made.command("status")["revisions"] != {"DONE": len(sent)}:
                 assert time.monotonic() < end, (folder / "service.log").read_text()[-3000:]
@@ -134,7 +156,38 @@ def test_nothing_was_lost(trial: Trial) -> None:
 def test_a_tampered_copy_does_not_pass_as_clear_and_no_genuine_study_is_suspect(trial: Trial) -> None:
     verdicts = {uid: trial.command("study", uid)["revisions"][0]["analyses"][0]["verdict"] for uid in trial.sent}
     assert {verdicts[uid] for uid in trial.tampered} <= {"SUSPECT", "REVIEW"}, verdicts
-    assert "SUSPECT" not in {verdicts[uid] for uid in verdicts.keys() - trial.tampered}, verdicts
+    assert "SUSPECT" not in {verdicts[uid] for uid in trial.genuine}, verdicts
+
+
+def test_a_study_of_generated_slices_comes_back_flagged_with_its_coded_concept(
+    trial: Trial, program: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    if not trial.generated:
+        pytest.skip(
+            "no generator is trained here, and their weights are never shipped: scanwarden generators train all"
+        )
+    for uid in trial.generated:
+        (analysis,) = trial.command("study", uid)["revisions"][0]["analyses"]
+        assert analysis["verdict"] == "SUSPECT"
+        assert any("the whole images look generated" in reason for reason in analysis["reasons"])
+        assert "(SW-401,99SCANWARDEN" in _dumped_report(trial, uid, program, tmp_path)
+
+
+def test_no_genuine_study_is_called_generated(trial: Trial, program: Callable[[str, str], str], tmp_path: Path) -> None:
+    for uid in trial.genuine:
+        report = _dumped_report(trial, uid, program, tmp_path)
+        assert "(SW-403,99SCANWARDEN" in report
+        assert "SW-401" not in report
+        assert "SW-402" not in report
+
+
+def _dumped_report(trial: Trial, uid: str, program: Callable[[str, str], str], folder: Path) -> str:
+    """What DCMTK reads in the SR that the PACS has of a study."""
+    (instance,) = trial.orthanc.instances(uid, "SR")
+    file = folder / f"{instance}.dcm"
+    file.write_bytes(trial.orthanc.file(instance))
+    command = [program("/usr/bin/dsrdump", "dcmtk"), "+Pc", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_the_evidence_objects_are_valid_dicom(trial: Trial, program: Callable[[str, str], str], tmp_path: Path) -> None:
