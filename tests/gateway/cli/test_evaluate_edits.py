@@ -41,7 +41,7 @@ def trials() -> Trials:
                     logit,
                     -2.0,
                     counts,
-                    shares=np.ones(3),
+                    shares=np.ones(3, dtype=np.float32),
                     tumour=False,
                 )
             )

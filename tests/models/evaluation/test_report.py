@@ -110,7 +110,7 @@ def test_each_case_is_a_line_with_what_a_report_needs(trials: Trials, published:
     cases.write(trials, registry.available(published)[0], tmp_path / "cases.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "cases.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {line["kind"] for line in lines} == {"slice", "condition", "scan", "series"}
-    assert len(lines) == sum(map(len, (trials.slices, trials.conditions, trials.scans, trials.studies)))
+    assert len(lines) == sum(len(part) for part in (trials.slices, trials.conditions, trials.scans, trials.studies))
     edited = next(line for line in lines if line["kind"] == "slice" and line["family"] == "painted")
     assert {
         "series",

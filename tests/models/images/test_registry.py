@@ -72,7 +72,11 @@ def test_what_cannot_be_judged_is_unknown_with_a_reason(published: Path, image: 
 
 def test_an_image_is_judged_the_same_beside_any_other(published: Path) -> None:
     model: ImageModel = load_image_model("untrained", folder=published)
-    images = [texture(seed=1), texture(260, 300, seed=2).astype(np.uint16) * 200, texture(64, 64, seed=3)]
+    images: list[NDArray[Any]] = [
+        texture(seed=1),
+        texture(260, 300, seed=2).astype(np.uint16) * 200,
+        texture(64, 64, seed=3),
+    ]
     together = model.predict(images)
     for image, said in zip(images, together, strict=True):
         (alone,) = model.predict([image])
