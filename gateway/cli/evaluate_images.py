@@ -1,5 +1,6 @@
 """`scanwarden evaluate` of a whole-image network: tables here, the whole report as JSON and HTML in a folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,13 @@ def evaluate_images(
     leave_one_out: bool = False,
     steps: int = 1500,
     restate: bool = False,
+    against: Sequence[Path] = (),
     as_json: bool = False,
 ) -> None:
     """Print the report of a whole-image network; `output` is a folder for report.json, report.html and pictures.
 
     `leave_one_out` first trains, for every kind of generator, a network that never saw it, where none is in `runs` yet.
+    Beside it stand the other whole-image networks that ship, and those published into the folders `against`.
     `restate` writes the figures into the shipped card and its page. Ends with 1 where they are not the card's.
     """
     import torch
@@ -49,13 +52,15 @@ def evaluate_images(
     kinds = sorted({subject.kind for subject in images.synthetic})
     if leave_one_out:
         _train_missing(model.card, leave_out.missing(name, kinds, runs), data, runs, steps)
-    others = [card.name for card in registry.available_image_models() if card.name != name]
+    others = [load_image_model(card.name) for card in registry.available_image_models() if card.name != name]
+    for folder in against:
+        others += [load_image_model(card.name, folder=folder) for card in registry.available_image_models(folder)]
     made = evaluation.evaluate(
         model,
         images,
         seed=seed,
         plan=plan,
-        against=[load_image_model(other) for other in others],
+        against=others,
         left_out=leave_out.figures(model.card, images, runs, seed, quiet=as_json),
         quiet=as_json,
     )

@@ -183,6 +183,10 @@ def evaluate(
         bool, typer.Option("--audits/--no-audits", help="Edits: whether a shortcut tells edited images.")
     ] = True,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Edits: processes of one thread each.")] = 2,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option("--against", metavar="FOLDER", help="Whole images: networks published here stand beside it."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Try a model on held-out patients and print the report, misses and false alarms included.
@@ -207,6 +211,7 @@ def evaluate(
                 leave_one_out=leave_one_out,
                 steps=steps,
                 restate=restate_card,
+                against=against or (),
                 as_json=as_json,
             )
         return

@@ -20,8 +20,10 @@ def rule(monkeypatch: pytest.MonkeyPatch) -> Rule:
     monkeypatch.setattr(measures, "RESAMPLES", 10)
     monkeypatch.setattr(subjects, "Plan", lambda: PLAN)
     monkeypatch.setattr(evaluation, "load", lambda *_: tiny_images())
-    monkeypatch.setattr(image_registry, "load_image_model", lambda _: model)
-    monkeypatch.setattr(registry, "available_image_models", lambda: [model.card])
+    other = Rule()
+    other.card = model.card.model_copy(update={"name": "other"})
+    monkeypatch.setattr(image_registry, "load_image_model", lambda name, **_: other if name == "other" else model)
+    monkeypatch.setattr(registry, "available_image_models", lambda folder=None: [(other if folder else model).card])
     return model
 
 
@@ -46,6 +48,13 @@ def test_the_command_writes_the_report_and_says_whether_it_is_the_cards(
     said = capsys.readouterr().out
     assert "for want of networks trained without them: vae" in said
     assert "every figure equals the card's" in said
+
+
+def test_a_network_published_elsewhere_stands_beside_it_in_the_report(rule: Rule, tmp_path: Path) -> None:
+    with pytest.raises(typer.Exit):
+        evaluate_images("rule", tmp_path, tmp_path, 7, tmp_path / "report", against=[tmp_path])
+    written = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
+    assert sorted(written["compared"]) == ["other", "rule"]
 
 
 def test_restating_writes_the_figures_into_card_and_page(
