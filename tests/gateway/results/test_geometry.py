@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import highdicom
 import numpy as np
@@ -21,6 +21,7 @@ from inference.coverage import Coverage
 from inference.detectors import Detection
 from inference.findings import StudyAnalysis
 from inference.volume import Stack, Volume
+from models.networks.output import NetworkOutput
 from tests.gateway.results.readback import filled, frames_of, in_patient, places_of, plane_of, same_places
 from tests.gateway.results.scans import (
     SCANS,
@@ -264,7 +265,7 @@ def test_the_padding_of_a_network_does_not_shift_what_it_finds(tmp_path: Path) -
             shapes.append(tuple(channels.shape[-2:]))
             edit = (channels[:, 1] > 0.25) * 20.0 - 10.0
             types = torch.stack([edit, -edit], dim=1)
-            return Output(edit, types, edit.amax(dim=(1, 2)))
+            return NetworkOutput(edit, types, edit.amax(dim=(1, 2)))
 
     card = BrightIsEdited().card.model_copy(update={"edit_types": ("added", "removed"), "min_matrix": 32})
     detector = RegistryDetector(LoadedModel(card, Bright(), "cpu"))
@@ -276,14 +277,6 @@ def test_the_padding_of_a_network_does_not_shift_what_it_finds(tmp_path: Path) -
     (stack,) = written.scan.stacks
     places = stack.places()
     assert same_places(places_of(seg, 1), places[inside(places)]) < TOLERANCE
-
-
-class Output(NamedTuple):
-    """What the shipped networks return."""
-
-    edit: Any
-    edit_type: Any
-    image: Any
 
 
 @dataclass
