@@ -34,7 +34,9 @@ peers:
 	@sh tests/peers.sh
 
 test: $(VENV)/.developing peers
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS) || { [ $$? -eq 1 ] && \
+	    echo "Those that failed beside the others are tried once more, alone (docs/decisions/0020):" && \
+	    $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(PYTEST_ARGS); }
 
 attacks: $(VENV)/.developing peers
 	$(BIN)/python -m pytest tests/security -v
