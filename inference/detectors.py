@@ -63,17 +63,11 @@ class Detector(Protocol):
     def detect(self, volume: Volume, *, batch: int) -> Detection: ...
 
 
-class RegistryDetector:
-    """A model of `models.registry` as a detector."""
+class OfCard:
+    """What a model's card says of stacks and volumes, whatever the model answers."""
 
-    def __init__(self, model: "LoadedModel") -> None:
-        self._model = model
-        # What was just seen, for a detector of instances that asks about the same volume; held by who looks, not here.
-        self._last: tuple[ReferenceType[Volume], ReferenceType[Detection]] | None = None
-
-    @property
-    def card(self) -> ModelCard:
-        return self._model.card
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
 
     def covers(self, stack: Stack) -> Coverage:
         return coverage.by_header(self.card, stack)
@@ -82,6 +76,16 @@ class RegistryDetector:
         from models import inputs
 
         return Coverage(tuple(self.card.outside_domain(inputs.domain(volume.voxels, volume.spacing))))
+
+
+class RegistryDetector(OfCard):
+    """A model of `models.registry` as a detector."""
+
+    def __init__(self, model: "LoadedModel") -> None:
+        super().__init__(model.card)
+        self._model = model
+        # What was just seen, for a detector of instances that asks about the same volume; held by who looks, not here.
+        self._last: tuple[ReferenceType[Volume], ReferenceType[Detection]] | None = None
 
     def detect(self, volume: Volume, *, batch: int) -> Detection:
         predictions = self._model.predict(volume.voxels, volume.spacing, batch=batch)

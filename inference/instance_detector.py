@@ -4,12 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference import coverage
-from inference.coverage import Coverage
-from inference.detectors import Detection, RegistryDetector
+from inference.detectors import Detection, OfCard, RegistryDetector
 from inference.findings import FindingClass
-from inference.volume import Stack, Volume
-from models.card import ModelCard
+from inference.volume import Volume
 
 if TYPE_CHECKING:
     from models.instance_model import Instance, InstanceModel
@@ -23,23 +20,12 @@ _NOTHING = -4.0  # the logit of a slice without an edited instance; the network 
 _SUREST = 0.999
 
 
-class InstanceDetector:
+class InstanceDetector(OfCard):
     """A model of instances, and the detector whose density map proposes regions to it."""
 
     def __init__(self, model: "InstanceModel", proposer: RegistryDetector | None = None) -> None:
+        super().__init__(model.card)
         self._model, self._proposer = model, proposer
-
-    @property
-    def card(self) -> ModelCard:
-        return self._model.card
-
-    def covers(self, stack: Stack) -> Coverage:
-        return coverage.by_header(self.card, stack)
-
-    def recognises(self, volume: Volume) -> Coverage:
-        from models import inputs
-
-        return Coverage(tuple(self.card.outside_domain(inputs.domain(volume.voxels, volume.spacing))))
 
     def detect(self, volume: Volume, *, batch: int) -> Detection:
         _, rows, columns = volume.source_shape

@@ -16,7 +16,7 @@ from inference.volume import SourceSlice
 from models.card import Thresholds
 
 _LONGEST_LIST = 6
-_WORDS = {
+WORDS = {
     FindingClass.REAL_TUMOUR: "looks like a tumour",
     FindingClass.ADDED_TUMOUR: "looks added",
     FindingClass.REMOVED_TUMOUR: "looks as if something was removed",
@@ -180,7 +180,7 @@ def _tumours(evidence: Evidence) -> list[str]:
 
 
 def _in_words(finding: Finding, evidence: Evidence) -> str:
-    return f"a region {_WORDS[finding.finding_class]}: {_slices(finding, evidence)}, score {finding.score:.2f}"
+    return f"a region {WORDS[finding.finding_class]}: {_slices(finding, evidence)}, score {finding.score:.2f}"
 
 
 def _grey(evidence: Evidence, score: float, thresholds: Thresholds) -> list[str]:

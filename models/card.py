@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from models import inputs
+from models.errors import UnusableVolume
 
 EDITS, INSTANCES = "edit_segmentation", "instance_segmentation"  # the tasks of a card
 _MEASURES = {"pixel_mm": "pixel size", "slice_mm": "slice spacing"}
@@ -123,6 +124,12 @@ class ModelCard(BaseModel):
     def covers(self, rows: int, columns: int) -> bool:
         """Whether a slice of this matrix is within what the model accepts."""
         return self.min_matrix <= min(rows, columns) and max(rows, columns) <= self.max_matrix
+
+    def require(self, rows: int, columns: int) -> None:
+        """Raise UnusableVolume where `covers` says no."""
+        if not self.covers(rows, columns):
+            limits = f"{self.min_matrix} to {self.max_matrix}"
+            raise UnusableVolume(f"matrix {rows}×{columns} is outside {limits} of {self.name}")
 
     @classmethod
     def read(cls, path: Path) -> "ModelCard":

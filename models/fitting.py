@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from models import checkpoint
+from models import checkpoint, networks
 from models.checkpoint import Run
-from models.errors import NoSuchDevice
+from models.errors import NoSuchDevice, WeightsMismatch
+
+WEIGHTS = "weights.safetensors"  # in a run's folder: the averaged ones
 
 # What to lower for a batch, and the figures to draw, the loss first; the batch is still on the CPU.
 Objective = Callable[[nn.Module, Any, torch.device], tuple[Tensor, dict[str, float]]]
@@ -70,7 +72,7 @@ def fit(
     path = schedule.output / "checkpoint.safetensors"
     run = checkpoint.resume(path, network, optimiser, schedule.identity) or Run.start(network)
     last = min(schedule.steps, run.step + stop_after) if stop_after else schedule.steps
-    with _progress(quiet) as progress:
+    with progress_bar(quiet) as progress:
         task = progress.add_task("training", total=schedule.steps, completed=run.step, figures="")
         for batch in _loader(batches, run.step, last, schedule.workers):
             for group in optimiser.param_groups:
@@ -85,7 +87,7 @@ def fit(
                 if quiet:
                     print(run.step, _recent(run), flush=True)
     weights = {key: value.cpu().contiguous() for key, value in run.average.items()}
-    save_file(weights, schedule.output / "weights.safetensors")
+    save_file(weights, schedule.output / WEIGHTS)
     return schedule.output
 
 
@@ -127,7 +129,7 @@ def _recent(run: Run) -> str:
     return "  ".join(f"{name} {run.recent(name):.3f}" for name in run.history)
 
 
-def _progress(quiet: bool) -> Progress:
+def progress_bar(quiet: bool) -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -136,6 +138,19 @@ def _progress(quiet: bool) -> Progress:
         TextColumn("{task.fields[figures]}"),
     )
     return Progress(*columns, disable=quiet)
+
+
+def trained(network: str, arguments: dict[str, Any], folder: Path) -> nn.Module:
+    """The network with the averaged weights that the run in `folder` ended in.
+
+    Raises WeightsMismatch when they are not this network's.
+    """
+    built, path = networks.build(network, **arguments), folder / WEIGHTS
+    try:
+        built.load_state_dict(load_file(path))
+    except RuntimeError as fault:
+        raise WeightsMismatch(f"{path} does not fit the network {network}: {fault}") from fault
+    return built
 
 
 def draw_curves(history: dict[str, list[float]], path: Path) -> None:

@@ -15,7 +15,7 @@ from torchvision.ops import batched_nms
 from models import inputs, registry
 from models.card import INSTANCES, ModelCard
 from models.density import DensityBox
-from models.errors import UnknownModel, UnusableVolume
+from models.errors import UnknownModel
 from models.networks.maskrcnn import INSTANCE_CLASSES, STRIDE
 
 TILE, OVERLAP = 512, 128  # pixels; slices up to TILE are looked at whole
@@ -63,11 +63,7 @@ class InstanceModel:
         """
         whole = inputs.as_volume(volume)
         rows, columns = whole.shape[1:]
-        if not self.card.covers(rows, columns):
-            raise UnusableVolume(
-                f"matrix {rows}×{columns} is outside {self.card.min_matrix} to {self.card.max_matrix} of "
-                f"{self.card.name}"
-            )
+        self.card.require(rows, columns)
         wanted = list(range(len(whole)) if only is None else only)
         intensity = inputs.intensity_range(whole)
         squares = [(row, column) for row in _tiles(rows) for column in _tiles(columns)]

@@ -9,10 +9,11 @@ import torch
 
 from models import audits, datasets, registry
 from models.card import INSTANCES, ModelCard, Thresholds
+from models.fitting import trained
 from models.instance_evaluation import Report, evaluate
 from models.instance_model import InstanceModel
 from models.registry import SHIPPED
-from models.release import DATA, LICENCE, domain_ranges, trained_network
+from models.release import DATA, LICENCE, domain_ranges
 from models.splits import Split
 from models.tampering import donors
 from models.training import TrainingConfig
@@ -52,7 +53,7 @@ def release(config: TrainingConfig, name: str, version: str, folder: Path = SHIP
         families=dict.fromkeys(config.families, "trained"),
         known_failures=KNOWN_FAILURES,
     )
-    network = trained_network(config)
+    network = trained(config.network, config.arguments, config.output)
     model = InstanceModel(card, network, "cpu")
     cache = config.output.parent / "cache"
     chosen = measured(model, config.data, cache, split=Split.CALIBRATION, seed=11)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from models import inputs, networks
 from models.card import EDITS, ModelCard
-from models.errors import UnknownModel, UnusableVolume, WeightsMismatch
+from models.errors import UnknownModel, WeightsMismatch
 from models.images.card import TASK as WHOLE_IMAGES
 from models.images.card import ImageModelCard
 
@@ -66,11 +66,7 @@ class LoadedModel:
         """
         whole = inputs.as_volume(volume)
         rows, columns = whole.shape[1:]
-        if not self.card.covers(rows, columns):
-            raise UnusableVolume(
-                f"matrix {rows}×{columns} is outside {self.card.min_matrix} to {self.card.max_matrix} of "
-                f"{self.card.name}"
-            )
+        self.card.require(rows, columns)
         wanted = list(range(len(whole)) if only is None else only)
         count = len(wanted)
         edit = np.empty((count, rows, columns), dtype=np.float32)

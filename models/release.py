@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
-from models import audits, calibration, datasets, inputs, networks
+from models import audits, calibration, datasets, fitting, inputs
 from models.card import ModelCard
 from models.datasets import Case
 from models.evaluation import Figures, families, report, trials_of
@@ -62,7 +61,8 @@ def release(
             pool.submit(listen, config, card, split, seed, plan)
             for split, seed in ((Split.CALIBRATION, 11), (Split.TEST, 7))
         )
-        return conclude(card, trained_network(config), heard.result(), measured.result(), folder)
+        network = fitting.trained(config.network, config.arguments, config.output)
+        return conclude(card, network, heard.result(), measured.result(), folder)
 
 
 def draft(config: TrainingConfig, name: str, version: str) -> ModelCard:
@@ -110,15 +110,8 @@ def _write(card: ModelCard, folder: Path) -> None:
 def listen(config: TrainingConfig, card: ModelCard, split: Split, seed: int, plan: Plan | None) -> Trials:
     """The trials of one split, in a process of its own: two splits keep two cores busy."""
     torch.set_num_threads(1)
-    model = LoadedModel(card, trained_network(config), "cpu")
+    model = LoadedModel(card, fitting.trained(config.network, config.arguments, config.output), "cpu")
     return trials_of(model, config.data, _cache(config), split=split, seed=seed, plan=plan, quiet=True)
-
-
-def trained_network(config: TrainingConfig) -> nn.Module:
-    """The network with the averaged weights that the run ended in."""
-    network = networks.build(config.network, **config.arguments)
-    network.load_state_dict(load_file(config.output / "weights.safetensors"))
-    return network
 
 
 def _cache(config: TrainingConfig) -> Path:

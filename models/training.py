@@ -124,7 +124,7 @@ def even_types(config: TrainingConfig, batches: PairBatches, count: int = 24) ->
 
     There are fewer families that add than that remove; without this their type would hardly ever be named.
     """
-    path = config.output / "weights.safetensors"
+    path = config.output / fitting.WEIGHTS
     weights = load_file(path)
     network = networks.build(config.network, **config.arguments)
     network.load_state_dict(weights)

@@ -11,14 +11,8 @@ from dataclasses import dataclass
 from inference.calibration import UNKNOWN
 from inference.findings import Finding, FindingClass, SeriesSynthesis, Verdict
 from inference.pictures.edits import Edits, NotAsked
+from inference.verdict import WORDS
 from models.card import INSTANCES, ModelCard
-
-_WORDS = {
-    FindingClass.REAL_TUMOUR: "looks like a tumour",
-    FindingClass.ADDED_TUMOUR: "looks added",
-    FindingClass.REMOVED_TUMOUR: "looks as if something was removed",
-    FindingClass.RESYNTHESISED: "looks re-synthesised",
-}
 
 
 @dataclass(frozen=True)
@@ -120,7 +114,7 @@ def _tumours(signs: Signs, edits: Edits | None) -> list[str]:
 
 
 def _in_words(finding: Finding, edits: Edits) -> str:
-    return f"a region {_WORDS[finding.finding_class]}: {_place(finding, edits)}, score {finding.score:.2f}"
+    return f"a region {WORDS[finding.finding_class]}: {_place(finding, edits)}, score {finding.score:.2f}"
 
 
 def _place(finding: Finding, edits: Edits) -> str:

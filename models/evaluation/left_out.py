@@ -8,12 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors.torch import load_file
-from torch import nn
-
-from models import datasets, networks
+from models import datasets, fitting
 from models.card import ModelCard
-from models.errors import ModelsError, WeightsMismatch
+from models.errors import ModelsError
 from models.evaluation import families, regions
 from models.evaluation.running import Wanted, made
 from models.evaluation.slices import Figures, images
@@ -25,7 +22,6 @@ from models.training import TrainingConfig
 from models.trials import Plan
 
 PLAN = Plan(edits=1, native_edits=4, single_edits=40, conditions=0, native_conditions=0, single_conditions=0)
-_WEIGHTS = "weights.safetensors"
 
 
 class NothingToLeaveOut(ModelsError):
@@ -105,11 +101,13 @@ def leave_one_out(
     weights are not of the card's network.
     """
     expected = wanted(card)
-    found = [each for each in (*expected, *_pairs(expected)) if (runs / each.folder(card.name) / _WEIGHTS).is_file()]
+    found = [
+        each for each in (*expected, *_pairs(expected)) if (runs / each.folder(card.name) / fitting.WEIGHTS).is_file()
+    ]
     known = tuple(source for each in expected for source in each.sources)
     results = {}
     for each in found:
-        model = LoadedModel(card, _network(card, runs / each.folder(card.name)), device)
+        model = LoadedModel(card, fitting.trained(card.network, card.arguments, runs / each.folder(card.name)), device)
         own = each.families or families.trained(card)
         of = Wanted(data, cache, Split.TEST, seed, plan, own, sources=each.sources or known)
         trials = made(model, of, quiet=quiet, workers=workers)
@@ -154,12 +152,3 @@ def section(figures: Figures) -> Section:
 def _pairs(single: Sequence[LeftOut]) -> Iterator[LeftOut]:
     for one in single:
         yield from (LeftOut(one.families, other.sources) for other in single if one.families and other.sources)
-
-
-def _network(card: ModelCard, folder: Path) -> nn.Module:
-    network = networks.build(card.network, **card.arguments)
-    try:
-        network.load_state_dict(load_file(folder / _WEIGHTS))
-    except RuntimeError as fault:
-        raise WeightsMismatch(f"{folder / _WEIGHTS} does not fit the network of {card.name}: {fault}") from fault
-    return network

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from safetensors.torch import load_file
-
-from models import networks, registry
+from models import registry
+from models.fitting import WEIGHTS, trained
 from models.images import measures, subjects, trials
 from models.images.card import ImageModelCard
 from models.images.evaluation import Images
@@ -45,9 +44,7 @@ def load(card: ImageModelCard, kind: str, runs: Path) -> ImageModel:
     published = registry.available_image_models(folder)
     if published:
         return load_image_model(published[0].name, folder=folder)
-    network = networks.build(card.network, **card.arguments)
-    network.load_state_dict(load_file(folder / "weights.safetensors"))
-    return LoadedImageModel(card, network)
+    return LoadedImageModel(card, trained(card.network, card.arguments, folder))
 
 
 def measure(model: ImageModel, kind: str, images: Images, seed: int, *, quiet: bool = True) -> Figures:
@@ -83,7 +80,7 @@ def figures(card: ImageModelCard, images: Images, runs: Path, seed: int, *, quie
 
 
 def _weights(folder: Path) -> list[Path]:
-    return sorted((folder / "weights").glob("*.safetensors")) or sorted(folder.glob("weights.safetensors"))
+    return sorted((folder / "weights").glob("*.safetensors")) or sorted(folder.glob(WEIGHTS))
 
 
 def _state(card: ImageModelCard, folder: Path, seed: int, images: Images, kind: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from models import registry
+from models.fitting import trained
 from models.images import audits, calibration, evaluation, leave_out, presentation, strangeness
 from models.images.card import ImageModelCard
 from models.images.datasets import GenuineImage
@@ -18,7 +19,7 @@ from models.images.readable import readable
 from models.images.registry import LoadedImageModel
 from models.images.samples import ImageBatches
 from models.images.subjects import Plan
-from models.images.training import ImageTrainingConfig, material, trained_network
+from models.images.training import ImageTrainingConfig, material
 from models.registry import SHIPPED
 from models.splits import Split
 from models.tampering.generators.kinds import KINDS
@@ -70,10 +71,10 @@ def release(
     found = audits.audit(audits.pairs(drawn, seed=3))
     audits.gate(found)
     card = draft(config, name, version, sorted({image.kind for image in synthetic}), found)
-    model = LoadedImageModel(card, trained_network(config))
+    model = LoadedImageModel(card, trained(config.network, config.arguments, config.output))
     usual = strangeness.fit(*_embedded(model, genuine))
     card = calibration.calibrated(card, calibration.listen(model, held, made, seed=5), usual)
-    card = registry.publish(trained_network(config), card, folder)
+    card = registry.publish(trained(config.network, config.arguments, config.output), card, folder)
     measured = _measured(config, card, plan or Plan(), quiet=quiet)
     card = card.model_copy(update={"figures": evaluation.for_card(measured.figures)})
     card.write(folder / "cards" / f"{name}.json")
@@ -86,7 +87,7 @@ def _measured(config: ImageTrainingConfig, card: ImageModelCard, plan: Plan, *, 
     """What `scanwarden evaluate` repeats."""
     images = evaluation.load(config.data, config.cache, config.synthetic, plan)
     left_out = leave_out.figures(card, images, config.output.parent, SEED, quiet=quiet)
-    model = LoadedImageModel(card, trained_network(config))
+    model = LoadedImageModel(card, trained(config.network, config.arguments, config.output))
     return evaluation.evaluate(model, images, seed=SEED, plan=plan, left_out=left_out, quiet=quiet)
 
 

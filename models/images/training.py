@@ -6,7 +6,6 @@ from pathlib import Path
 
 import cv2
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -108,10 +107,3 @@ def objective(network: nn.Module, batch: Batch, device: torch.device) -> tuple[T
     right = ((output.synthesis > 0) == (synthetic > 0)).float().mean()
     named = (output.organ.argmax(dim=1) == organs).float().mean()
     return loss, {"loss": loss.item(), "right": right.item(), "organ": named.item()}
-
-
-def trained_network(config: ImageTrainingConfig) -> nn.Module:
-    """The network with the averaged weights that the run ended in."""
-    network = networks.build(config.network, **config.arguments)
-    network.load_state_dict(load_file(config.output / "weights.safetensors"))
-    return network

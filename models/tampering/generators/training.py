@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from models import checkpoint
 from models.checkpoint import Run
 from models.errors import MissingData
+from models.fitting import progress_bar
 from models.tampering.generators.base import Generator
 from models.tampering.generators.kinds import kind_of
 from models.tampering.generators.material import Example, Material
@@ -57,15 +57,11 @@ def train(
     optimiser = _optimiser(network, kind.learning_rate, kind.pace)
     config.output.mkdir(parents=True, exist_ok=True)
     path = config.output / "checkpoint.safetensors"
-    history: dict[str, list[float]] = {"loss": [], "critic": [], "seconds": []}
-    run = checkpoint.resume(path, network, optimiser, config.identity()) or Run(
-        0, {key: value.detach().clone() for key, value in network.state_dict().items()}, history
-    )
+    run = checkpoint.resume(path, network, optimiser, config.identity()) or Run.start(network)
     whole = config.steps or kind.steps
     last = min(whole, run.step + stop_after) if stop_after else whole
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=quiet) as progress:
-        task = progress.add_task(config.kind, total=whole, completed=run.step)
+    with progress_bar(quiet) as progress:
+        task = progress.add_task(config.kind, total=whole, completed=run.step, figures="")
         while run.step < last:
             began = time.process_time()
             seed = config.seed * 1_000_003 + run.step * 11
@@ -75,7 +71,7 @@ def train(
             with torch.autocast("cpu", torch.bfloat16):
                 figures = network.learn(material, run.step, optimiser, seed)
             run.advance(network, figures | {"seconds": time.process_time() - began})
-            progress.update(task, completed=run.step, description=f"{config.kind} {run.recent('loss'):.3f}")
+            progress.update(task, completed=run.step, figures=f"loss {run.recent('loss'):.3f}")
             if run.step % config.checkpoint_every == 0 or run.step == last:
                 checkpoint.save(path, run, network, optimiser, config.identity())
     return _finish(config, network, run)

@@ -5,13 +5,12 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from models import checkpoint
 from models.checkpoint import Run
+from models.fitting import draw_curves, progress_bar
 from models.tampering.inpainters import networks, weights
 from models.tampering.inpainters.catalogue import Inpainter
 from models.tampering.inpainters.crops import Pool
@@ -58,25 +57,20 @@ def train(plan: TrainingPlan, crops: Pool, *, stop_after: int | None = None, qui
     optimiser = torch.optim.AdamW(both.parameters(), lr=_RATE, betas=(0.5, 0.99), weight_decay=1e-4)
     plan.folder.mkdir(parents=True, exist_ok=True)
     path = plan.folder / f"{kind.name}-checkpoint.safetensors"
-    run = checkpoint.resume(path, both, optimiser, plan.identity()) or _start(both)
+    run = checkpoint.resume(path, both, optimiser, plan.identity()) or Run.start(both)
     last = min(plan.length, run.step + stop_after) if stop_after else plan.length
-    with _progress(quiet) as progress:
-        task = progress.add_task(kind.name, total=plan.length, completed=run.step, loss="")
+    with progress_bar(quiet) as progress:
+        task = progress.add_task(kind.name, total=plan.length, completed=run.step, figures="")
         while run.step < last:
             for group in optimiser.param_groups:
                 group["lr"] = _rate(run.step, plan.length)
             run.advance(both, _step(plan, both, optimiser, crops, run.step))
-            progress.update(task, completed=run.step, loss=f"loss {run.recent('loss'):.3f}")
+            progress.update(task, completed=run.step, figures=f"loss {run.recent('loss'):.3f}")
             if run.step % _EVERY == 0 or run.step == last:
                 checkpoint.save(path, run, both, optimiser, plan.identity())
-    _draw(run.history, plan.folder / f"{kind.name}-curves.png")
+    draw_curves(run.history, plan.folder / f"{kind.name}-curves.png")
     averaged = {key.removeprefix("network."): value for key, value in run.average.items() if key.startswith("network.")}
     return weights.save(kind, averaged, run.step, plan.folder)
-
-
-def _start(both: nn.Module) -> Run:
-    average = {key: value.detach().clone() for key, value in both.state_dict().items()}
-    return Run(0, average, {"loss": [], "critic": []})
 
 
 def _step(
@@ -100,27 +94,3 @@ def _step(
 
 def _rate(step: int, length: int) -> float:
     return _RATE * min(1.0, (step + 1) / 50) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / length)))
-
-
-def _progress(quiet: bool) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}"),
-    )
-    return Progress(*columns, disable=quiet)
-
-
-def _draw(history: dict[str, list[float]], path: Path) -> None:
-    """The losses of network and critic over the steps, smoothed over 50."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    for axes, (name, values) in zip(figure.subplots(1, 2), history.items(), strict=True):
-        window = min(50, len(values))
-        axes.plot(np.convolve(values, np.ones(window) / window, mode="valid"))
-        axes.set_xlabel("step")
-        axes.set_title(name)
-    figure.savefig(path)
