@@ -25,18 +25,13 @@ def _with_density(data: Path, output: Path) -> TrainingConfig:
     return TrainingConfig(data=data, output=output, network="edit_unet_density")
 
 
-def _plain(data: Path, output: Path) -> TrainingConfig:
-    return TrainingConfig(data=data, output=output)
-
-
 def _released(config: TrainingConfig, name: str, version: str, folder: Path) -> ModelCard:
     card, _ = release.release(config, name, version, folder=folder)
     return card
 
 
 RECIPES = {
-    "edit-unet": Recipe(_plain, training.train, _released),
-    "edit-unet-density": Recipe(_with_density, training.train, _released),
+    "edit-unet": Recipe(_with_density, training.train, _released),
     "edit-maskrcnn": Recipe(instance_training.configuration, instance_training.train, instance_release.release),
 }
 

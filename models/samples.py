@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from models import inputs
 from models.datasets import Case
 from models.errors import NoPlaceToEdit
-from models.tampering import benign, regions
+from models.tampering import acquisition, benign, regions
 from models.tampering.bank import Bank, Kept
 from models.tampering.compose import compose
 from models.tampering.families import FAMILIES, EditType, Family
@@ -28,6 +28,9 @@ from models.tampering.material import Donor, FloatArray, Mask, Material
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 _SHARES = {"brain-lgg": 0.34, "brain-cheng": 0.2, "brain-ms": 0.26, "flair-glioma": 0.2}
 _TRIES = 12
+_WIDER = 1.35  # than the crop: what is cut away again hides the borders of a slab
+_SCANNED = 0.55  # of slabs, about: as another scanner would have made them
+_TISSUE = 0.2  # of a slab, at least
 _LIKE_TUMOURS = 0.82  # of what was added or removed anywhere; the rest is small, as an attacker may want it
 
 
@@ -154,12 +157,11 @@ class PairBatches(Dataset[Batch]):
                 return made
         raise NoPlaceToEdit(f"no crop with tissue in {_TRIES} tries; the images of {source} may be empty")
 
-    def _slab(self, case: Case, size: int, rng: np.random.Generator) -> tuple[FloatArray, Mask]:
-        """One or three neighbouring slices and their lesions, larger than the crop, flipped and turned at random."""
+    def _slab(self, case: Case, wide: int, rng: np.random.Generator) -> tuple[FloatArray, Mask]:
+        """One or three neighbouring slices and their lesions, `wide` pixels a side, flipped and turned at random."""
         index = self._slice(case, rng)
         alone = case.separate or rng.random() < 0.12
         planes = slice(index, index + 1) if alone else slice(max(0, index - 1), index + 2)
-        wide = round(size * 1.35)
         row, column = self._corner(case, index, wide, rng)
         part = (planes, slice(row, row + wide), slice(column, column + wide))
         slab = np.asarray(case.images[part]).astype(np.float32)
@@ -172,6 +174,12 @@ class PairBatches(Dataset[Batch]):
             np.ascontiguousarray(np.rot90(slab, turns, axes=(1, 2))[order, :, mirror]),
             np.ascontiguousarray(np.rot90(lesion, turns, axes=(1, 2))[order, :, mirror]),
         )
+
+    def _acquired(self, material: Material, finer: float, rng: np.random.Generator) -> benign.Pipeline:
+        """What happened to the images before anyone could edit them."""
+        if finer > 1.0 or rng.random() < _SCANNED:
+            return acquisition.draw(material, rng, finer)
+        return benign.draw(material, rng, untouched=0.5)
 
     def _slice(self, case: Case, rng: np.random.Generator) -> int:
         """Which slice of a case a crop shows."""
@@ -188,12 +196,13 @@ class PairBatches(Dataset[Batch]):
 
     def edited(self, case: Case, kind: Family, size: int, rng: np.random.Generator) -> Kept | None:
         """A genuine slab for a crop of `size`, and the same edited; None where a try led to nothing worth showing."""
-        slab, lesion = self._slab(case, size, rng)
-        if (slab[len(slab) // 2] > slab.mean()).mean() < 0.05:
+        finer = acquisition.zoom(rng) if rng.random() < _SCANNED else 1.0
+        slab, lesion = self._slab(case, round(size * _WIDER / finer), rng)
+        if not _shows_tissue(slab[len(slab) // 2], case):
             return None
         material = Material.of(slab, self._donors)
-        acquisition = benign.draw(material, rng, untouched=0.4)
-        slab, lesion = acquisition(slab), acquisition.mask(lesion)
+        acquired = self._acquired(material, finer, rng)
+        slab, lesion = acquired(slab), acquired.mask(lesion)
         material = Material.of(slab, self._donors, case.spacing)
         region = _on_lesion(lesion, kind, rng) if lesion.any() and rng.random() < 0.4 else None
         if region is None and kind.region is not None:
@@ -207,7 +216,7 @@ class PairBatches(Dataset[Batch]):
                 rng,
                 spacing=case.spacing,
                 prefer="bright" if bright else "any",
-                matrix=round(case.images.shape[2] * acquisition.zoom),
+                matrix=round(case.images.shape[2] * acquired.zoom),
                 like_tumours=claims and bool(rng.random() < _LIKE_TUMOURS),
             )
         limits = (float(slab.min()), float(slab.max()))
@@ -233,6 +242,14 @@ class PairBatches(Dataset[Batch]):
             inputs.channels(slab, [middle], intensity=intensity)[0] for slab in (stored.genuine, stored.edited)
         )
         return Twins(first, second, stored.region[middle], stored.lesion[middle], stored.family.edit_type)
+
+
+def _shows_tissue(plane: FloatArray, case: Case) -> bool:
+    """Whether a good part of a plane is as bright as the case's own tissue: air alone is nothing to edit."""
+    step = max(1, len(case.images) // 8)
+    sample = np.asarray(case.images[step // 2 :: step, ::4, ::4])
+    low, high = np.percentile(sample, (1, 97))
+    return bool((plane > low + 0.2 * (high - low)).mean() >= _TISSUE)
 
 
 def _on_lesion(lesion: Mask, kind: Family, rng: np.random.Generator) -> Mask | None:

@@ -119,9 +119,9 @@ def train(
 ) -> None:
     """Train a network on genuine images and their edited or synthetic twins; a run that was stopped goes on.
 
-    The name says which: edit-unet, edit-unet-density (with a map of how densely a region was edited), edit-maskrcnn
-    (real, added and removed tumours as instances), or of whole images organ-resnet or organ-attention, each alone or
-    with a suffix.
+    The name says which: edit-unet (edited pixels, and a map of how densely a region was edited), edit-maskrcnn (real,
+    added and removed tumours as instances), or of whole images organ-resnet or organ-attention, each alone or with a
+    suffix.
     """
     if name.startswith(train_images.NAMES):
         with plain_faults():

@@ -181,8 +181,8 @@ def _zoom(material: Material, rng: np.random.Generator) -> Step:
     factor = float(rng.uniform(0.8, 1.25))
     interpolation = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
     return Step(
-        partial(_planes, lambda plane: _resized(plane, factor, interpolation)),
-        lambda mask: np.stack([_resized(plane.astype(np.uint8), factor, cv2.INTER_NEAREST) > 0 for plane in mask]),
+        partial(_planes, lambda plane: resized(plane, factor, interpolation)),
+        lambda mask: np.stack([resized(plane.astype(np.uint8), factor, cv2.INTER_NEAREST) > 0 for plane in mask]),
         factor,
     )
 
@@ -211,10 +211,11 @@ def _pad(material: Material, rng: np.random.Generator) -> Step:
     return Step(partial(widen, material.offset), partial(widen, False))
 
 
+JPEG: Maker = _jpeg
 IN_PLACE: dict[str, Maker] = {
     "denoise": _denoise,
     "noise": _noise,
-    "jpeg": _jpeg,
+    "jpeg": JPEG,
     "jpeg2000": _jpeg2000,
     "window": _gain,
     "sharpen": _sharpen,
@@ -229,7 +230,8 @@ MOVING: dict[str, Maker] = {
 }  # resampling is the commonest
 
 
-def _resized(plane: NDArray[Any], factor: float, interpolation: int) -> NDArray[Any]:
+def resized(plane: NDArray[Any], factor: float, interpolation: int) -> NDArray[Any]:
+    """A plane (rows, columns) with `factor` times as many of both."""
     size = (max(2, round(plane.shape[1] * factor)), max(2, round(plane.shape[0] * factor)))
     return np.asarray(cv2.resize(plane, size, interpolation=interpolation))
 

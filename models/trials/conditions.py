@@ -5,12 +5,11 @@ A condition is applied to the edited slices and to their genuine twins alike.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from models.tampering.benign import resized
 from models.tampering.material import FloatArray, Material
 from models.trials.records import AS_STORED
 
@@ -36,11 +35,6 @@ def _noise(slab: FloatArray, material: Material, *, amount: float) -> FloatArray
     """Gaussian noise of `amount` times the scan's own; the same noise on every image of this shape."""
     noise = np.random.default_rng(2026).standard_normal(slab.shape, dtype=np.float32)
     return np.asarray(slab + np.float32(amount * material.noise) * noise, dtype=np.float32)
-
-
-def resized(plane: NDArray[Any], factor: float, interpolation: int) -> NDArray[Any]:
-    size = (max(2, round(plane.shape[1] * factor)), max(2, round(plane.shape[0] * factor)))
-    return np.asarray(cv2.resize(plane, size, interpolation=interpolation))
 
 
 CONDITIONS: dict[str, tuple[Condition, float]] = {  # with the factor by which the matrix grows

@@ -9,13 +9,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models import fusion
 from models.datasets import Case
 from models.errors import NoPlaceToEdit
 from models.registry import LoadedModel, SlicePredictions
+from models.tampering.benign import resized
 from models.tampering.compose import Tampered, tamper_volume
 from models.tampering.material import Donor, Material
 from models.trials import showing
-from models.trials.conditions import CONDITIONS, resized
+from models.trials.conditions import CONDITIONS
 from models.trials.records import PIXEL_THRESHOLDS, Plan, ScanTrial, SliceTrial, StudyTrial, Trials
 from models.trials.regions import regions
 
@@ -65,7 +67,7 @@ class _Tried:
         for index in range(len(volume)):
             self._genuine(volume, index, genuine, index)
         self._scan(None, False, regions(genuine.edit))
-        self.trials.studies.append(StudyTrial(case.source, case.patient, None, False, genuine.image_logit))
+        self._study(None, False, genuine.image_logit, genuine.edit, volume)
         native = volume.dtype.itemsize > 1
         made = []
         for names, rng in ((families, rngs[0]), (more, rngs[1])):
@@ -95,7 +97,9 @@ class _Tried:
         seen = list(range(max(0, edited[0] - 1), min(len(volume), edited[-1] + 2)))
         said = self.model.predict(tampered.volume.astype(np.float32), case.spacing, only=seen)
         logits[seen] = said.image_logit
-        self.trials.studies.append(StudyTrial(case.source, case.patient, tampered.family, touched, logits))
+        edit = genuine.edit.copy()
+        edit[seen] = said.edit
+        self._study(tampered.family, touched, logits, edit, tampered.volume)
         if counted:
             self.trials.edits.append(zlib.crc32(np.ascontiguousarray(tampered.volume[seen]).tobytes()))
         self._scan(tampered.family, touched, regions(said.edit, tampered.mask[seen]))
@@ -223,6 +227,19 @@ class _Tried:
             tumour_said=float("nan") if tumour is None else float(tumour[place]),
             shares=(types * weight).sum(axis=(1, 2)) / max(float(weight.sum()), 1e-6),
         )
+
+    def _study(
+        self,
+        family: str | None,
+        touched: bool,
+        logits: NDArray[np.float32],
+        edit: NDArray[np.float32],
+        volume: NDArray[Any],
+    ) -> None:
+        """A whole series: of its pixels, what a study-level decision needs is kept and no more."""
+        case = self.case
+        found = fusion.evidence(edit, logits, volume, case.spacing)
+        self.trials.studies.append(StudyTrial(case.source, case.patient, family, touched, logits, found))
 
     def _scan(self, family: str | None, touched: bool, scores: NDArray[np.float32]) -> None:
         case = self.case

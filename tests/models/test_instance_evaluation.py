@@ -85,13 +85,10 @@ def test_the_page_of_a_card_shows_its_figures(case: Case) -> None:
 
 def test_a_name_says_which_training_is_meant(tmp_path: Path) -> None:
     assert recipe_of("edit-maskrcnn-2") is RECIPES["edit-maskrcnn"]
-    assert recipe_of("edit-unet-density") is RECIPES["edit-unet-density"]
     assert recipe_of("edit-unet-2") is RECIPES["edit-unet"]
     assert recipe_of("anything") is RECIPES["edit-unet"]
     networks = {name: recipe.configuration(tmp_path, tmp_path).network for name, recipe in RECIPES.items()}
-    assert networks == {
-        "edit-unet": "edit_unet", "edit-unet-density": "edit_unet_density", "edit-maskrcnn": "edit_maskrcnn",
-    }  # fmt: skip
+    assert networks == {"edit-unet": "edit_unet_density", "edit-maskrcnn": "edit_maskrcnn"}
 
 
 def test_the_unet_that_proposes_regions_is_one_that_ships() -> None:

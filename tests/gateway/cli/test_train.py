@@ -28,19 +28,19 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[TrainingConfig]:
 
 def test_the_name_says_which_network_is_trained(started: list[TrainingConfig], tmp_path: Path) -> None:
     common = ("--data", str(tmp_path), "--runs", str(tmp_path), "--device", "cpu", "--seed", "5")
-    for name in ("edit-unet", "edit-maskrcnn-2", "edit-unet-density"):
+    for name in ("edit-unet", "edit-maskrcnn-2", "edit-unet-3"):
         assert CliRunner().invoke(app, ["train", name, *common], catch_exceptions=False).exit_code == 0
-    plain, instances, dense = started
-    assert [each.network for each in started] == ["edit_unet", "edit_maskrcnn", "edit_unet_density"]
+    plain, instances, again = started
+    assert [each.network for each in started] == ["edit_unet_density", "edit_maskrcnn", "edit_unet_density"]
     assert {each.seed for each in started} == {5}
     assert instances.output == tmp_path / "edit-maskrcnn-2"
     assert instances.stages != plain.stages
-    assert dense.stages == plain.stages
+    assert again.stages == plain.stages
 
 
 def test_stages_start_and_device_are_those_of_the_command_line(started: list[TrainingConfig], tmp_path: Path) -> None:
     arguments = ("--stages", "3:64:1,2:96:2", "--start", str(tmp_path / "w.safetensors"), "--device", "cuda")
-    result = CliRunner().invoke(app, ["train", "edit-unet-density", "--data", str(tmp_path), *arguments])
+    result = CliRunner().invoke(app, ["train", "edit-unet", "--data", str(tmp_path), *arguments])
     assert result.exit_code == 0
     assert started[0].stages == ((3, 64, 1), (2, 96, 2))
     assert (started[0].start, started[0].device) == (tmp_path / "w.safetensors", "cuda")
