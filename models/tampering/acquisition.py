@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.tampering import resynthesis
 from models.tampering.benign import JPEG, Pipeline, Step, resized
 from models.tampering.material import FloatArray, Mask, Material, slow_field
 
@@ -34,7 +35,9 @@ def draw(material: Material, rng: np.random.Generator, factor: float) -> Pipelin
     for chance, maker in _BEFORE:
         if rng.random() < chance:
             chosen.append(maker(material, rng))
-    if factor > 1.0 or rng.random() < 0.5:
+    if factor > 1.0 and rng.random() < 0.3:
+        chosen.append(_interpolated(material, rng, factor))
+    elif factor > 1.0 or rng.random() < 0.5:
         chosen.append(_sampled(material, rng, factor))
     for chance, maker in _AFTER:
         if rng.random() < chance:
@@ -85,6 +88,16 @@ def _sampled(material: Material, rng: np.random.Generator, factor: float) -> Ste
         return np.stack([_resized_mask(plane, factor) for plane in mask])
 
     return Step(scan, finer_mask, factor)
+
+
+def _interpolated(material: Material, rng: np.random.Generator, factor: float) -> Step:
+    """A finer grid by a kernel in the image, as software without k-space makes it."""
+    way = int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4]))
+    return Step(
+        lambda slab: np.stack([resized(plane, factor, way) for plane in slab]).astype(np.float32),
+        lambda mask: np.stack([_resized_mask(plane, factor) for plane in mask]),
+        factor,
+    )
 
 
 def _resized_mask(plane: Mask, factor: float) -> Mask:
@@ -188,6 +201,24 @@ def _filtered(material: Material, rng: np.random.Generator) -> Step:
     return Step(lambda slab: np.asarray([one(plane) for plane in slab], dtype=np.float32))
 
 
+def _remade(material: Material, rng: np.random.Generator) -> Step:
+    """The whole image made anew as an editor makes a region, more or less: learned reconstruction, denoising.
+
+    What marks an edit is that a region differs from the image around it, and not that an image shows the traces of a
+    decoder: those of some scanners do.
+    """
+    makers = (resynthesis.bottleneck, resynthesis.bottleneck, resynthesis.smoothed, resynthesis.medianed)
+    maker, seed = makers[int(rng.integers(len(makers)))], int(rng.integers(2**31))
+    share = np.float32(rng.uniform(0.3, 1.0))
+
+    def remake(slab: FloatArray) -> FloatArray:
+        everywhere = np.ones(slab.shape, dtype=np.bool_)
+        made = maker(slab, everywhere, material, np.random.default_rng(seed))
+        return np.asarray(share * made + (1 - share) * slab, dtype=np.float32)
+
+    return Step(remake)
+
+
 def _stored(material: Material, rng: np.random.Generator) -> Step:
     """As many grey levels to the tissue as the scanner stores: from about 100 to 4,000."""
     levels = float(np.exp(rng.uniform(np.log(100.0), np.log(4000.0))))
@@ -201,6 +232,7 @@ def _stored(material: Material, rng: np.random.Generator) -> Step:
 Maker = Callable[[Material, np.random.Generator], Step]
 _BEFORE: tuple[tuple[float, Maker], ...] = ((0.3, _thinned), (0.15, _shaded))
 _AFTER: tuple[tuple[float, Maker], ...] = (
+    (0.25, _remade),
     (0.2, _warped),
     (0.25, _grainy),
     (0.25, _filtered),
