@@ -56,6 +56,23 @@ class Thresholds(BaseModel):
     lesion: float = Field(default=0.5, gt=0, lt=1)
 
 
+class Fusion(BaseModel):
+    """How features of a series (models.fusion) become the probability that it was edited.
+
+    `offset` + Σ `weights` · feature is a logit; `groups` and, for a group that has too few patients, `pooled` calibrate
+    it. `loudest`: how loud all over the loudest calibrated series was, widened; beyond it the source is strange.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: dict[str, float]
+    offset: float
+    pooled: Logistic = Logistic()
+    groups: dict[str, Logistic] = Field(default_factory=dict)
+    loudest: dict[str, float] = Field(default_factory=dict)
+    through_plane: bool = Field(default=False, description="whether a weight is of models.consistency")
+
+
 class ModelCard(BaseModel):
     """Everything that is known about one set of weights."""
 
@@ -82,6 +99,10 @@ class ModelCard(BaseModel):
     max_matrix: int = 1024
     calibration: Calibration = Calibration()
     thresholds: Thresholds = Thresholds()
+    fusion: Fusion | None = Field(default=None, description="None: the strongest run of slices decides on a series")
+    judging: dict[str, Any] = Field(
+        default_factory=dict, description="how series are judged and why so, with the bounds of false alarms reached"
+    )
     domain: dict[str, tuple[float, float]] = Field(
         default_factory=dict,
         description="range of each figure of inputs.domain over the volumes trained and calibrated on",

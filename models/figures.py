@@ -74,3 +74,13 @@ def calibration_error(probability: FloatArray, outcome: NDArray[np.bool_], bins:
         if (place == k).any()
     ]
     return float(sum(gaps))
+
+
+def balanced_calibration_error(genuine: FloatArray, edited: FloatArray, bins: int = 10) -> float:
+    """`calibration_error` with both kinds weighted as equally frequent; NaN when either is missing."""
+    if not len(genuine) or not len(edited):
+        return float("nan")
+    said = np.concatenate([genuine, edited])
+    gap = np.concatenate([genuine / len(genuine), (edited - 1.0) / len(edited)]) / 2
+    place = np.minimum((said * bins).astype(int), bins - 1)
+    return float(np.abs(np.bincount(place, weights=gap)).sum())

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import audits, calibration, datasets, fitting, inputs
+from models import audits, calibration, datasets, fitting, fusing, inputs
 from models.card import ModelCard
 from models.datasets import Case
 from models.evaluation import Figures, families, report, trials_of
@@ -87,8 +87,15 @@ def conclude(
     """Calibrate on `heard`, report on `measured`, publish both with the network."""
     trained = families.trained(card)
     fitted = calibration.fit(heard, trained)
-    chosen = calibration.thresholds(heard, fitted, trained)
-    card = card.model_copy(update={"calibration": fitted, "thresholds": chosen})
+    judging = fusing.judge(heard, fitted, calibration.thresholds(heard, fitted, trained), trained)
+    card = card.model_copy(
+        update={
+            "calibration": fitted,
+            "thresholds": judging.thresholds,
+            "fusion": judging.fused,
+            "judging": plain(judging.told),
+        }
+    )
     figures = plain(report(measured, card))
     card = publish(network, card.model_copy(update={"figures": figures}), folder)
     _write(card, folder)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,4 +30,6 @@ def write(trials: Trials, card: ModelCard, path: Path) -> None:
 
 
 def _plain(record: Any) -> dict[str, Any]:
-    return {each.name: plain(getattr(record, each.name)) for each in fields(record) if each.name != "pixels"}
+    named = {each.name: getattr(record, each.name) for each in fields(record) if each.name != "pixels"}
+    nested = {name: asdict(each) for name, each in named.items() if is_dataclass(each) and not isinstance(each, type)}
+    return {name: plain(each) for name, each in (named | nested).items()}

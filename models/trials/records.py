@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from models.fusion import Evidence
+
 PIXEL_THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.05), 2)
 AS_STORED = "as stored"
 
@@ -42,13 +44,17 @@ class SliceTrial:
 
 @dataclass(frozen=True)
 class StudyTrial:
-    """One series as a study-level decision sees it: the image logits of its slices, in order."""
+    """One series as a study-level decision sees it: the image logits of its slices, in order, and other evidence.
+
+    `evidence` None: none was kept. What models.fusion makes of it needs no pixel again.
+    """
 
     source: str
     patient: str
     family: str | None
     touched_up: bool
     logits: NDArray[np.float32] = field(repr=False)
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -105,13 +111,15 @@ class Plan:
     """How often each family is tried: edits per series (`native`: of more than 8 bit), and single slices.
 
     `conditions`: edits per series of which one slice goes through every condition of models.trials.conditions, with its
-    genuine twin; `single_conditions` of a set of single slices. A fraction is a chance.
+    genuine twin; `single_conditions` of a set of single slices. A fraction is a chance. `through_plane`: whether
+    models.consistency is asked about each series, which takes a quarter of a second and more.
     """
 
-    edits: float = 0.25
-    native_edits: float = 2.0
+    edits: float = 0.12
+    native_edits: float = 1.0
     single_genuine: int = 120
-    single_edits: int = 5
+    single_edits: int = 3
     conditions: float = 0.5
     native_conditions: float = 4.0
     single_conditions: int = 10
+    through_plane: bool = True

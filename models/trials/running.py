@@ -238,7 +238,7 @@ class _Tried:
     ) -> None:
         """A whole series: of its pixels, what a study-level decision needs is kept and no more."""
         case = self.case
-        found = fusion.evidence(edit, logits, volume, case.spacing)
+        found = fusion.evidence(edit, logits, volume, case.spacing, through_plane=self.plan.through_plane)
         self.trials.studies.append(StudyTrial(case.source, case.patient, family, touched, logits, found))
 
     def _scan(self, family: str | None, touched: bool, scores: NDArray[np.float32]) -> None:
