@@ -191,7 +191,7 @@ def _analyse(
     decision = verdict.decide(
         Evidence(
             scores=found.scores,
-            slices=sum(len(analysed.sources) for analysed in found.volumes),
+            slices=sum(len(analysed.sources) for analysed in found.volumes if not analysed.is_beyond),
             findings=findings,
             left_out=left_out,
             unanalysed=found.unanalysed,
@@ -200,6 +200,7 @@ def _analyse(
             proof=proof,
             sources=sources,
             synthesis=synthesis,
+            beyond=found.beyond,
         ),
         calibration.thresholds_of(cards),
     )

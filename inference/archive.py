@@ -36,7 +36,10 @@ def save(analysis: StudyAnalysis, folder: Path) -> None:
     record = {
         "format": FORMAT,
         **analysis.to_json(),
-        "findings": [{**finding.to_json(), "label": finding.label} for finding in analysis.findings],
+        "findings": [
+            {**finding.to_json(), "label": finding.label, "beyond_domain": finding.beyond_domain}
+            for finding in analysis.findings
+        ],
         "series": [
             {
                 "series_uid": series.series_uid,
@@ -147,4 +150,5 @@ def _finding(entry: dict[str, Any]) -> Finding:
         box=(row0, column0, row1, column1),
         volume_mm3=entry["volume_mm3"],
         label=entry["label"],
+        beyond_domain=entry.get("beyond_domain", False),  # absent in what was saved before models were asked there
     )

@@ -1,11 +1,12 @@
 """Which detectors look at a stack: those that its headers allow, narrowed by the organ that its images show.
 
 An organ opens a model only where the headers name no body part at all; where headers contradict what is shown, no model
-looks, and the reason says so.
+looks, and the reason says so. Where no organ is recognised, those that the headers allow are asked, in doubt
+(`inference.beyond`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inference.body_parts import body_part_for, covers_organ
 from inference.coverage import as_if_of, names_no_body_part
@@ -17,11 +18,15 @@ from models.images.organs import Organ
 
 @dataclass(frozen=True)
 class Choice:
-    """The detectors to ask; `refusal` says why there are none. `body_part` is shown by the images and in no header."""
+    """The detectors to ask; `refusal` says why there are none. `body_part` is shown by the images and in no header.
+
+    `doubt` says why these images may be others than the detectors were made for.
+    """
 
     detectors: tuple[Detector, ...] = ()
     refusal: str = ""
     body_part: str = ""
+    doubt: str = ""
 
     def asked(self, stack: Stack) -> Stack:
         """The stack as the detectors are asked about it."""
@@ -47,7 +52,7 @@ def by_organ(stack: Stack, first: Choice, detectors: Sequence[Detector], shown: 
     also = f" ({first.refusal})" if first.refusal else ""
     if shown.organ is Organ.UNKNOWN:
         why = f"{UNRECOGNISED} in its images: {shown.reason}" if shown.reason else f"{UNRECOGNISED} in its images"
-        return Choice(refusal=why + also)
+        return Choice(refusal=why + also) if shown.is_none or not first.detectors else replace(first, doubt=why)
     fitting = [detector for detector in detectors if covers_organ(detector.card, shown.organ)]
     if not fitting:
         return Choice(refusal=f"shows a {shown.organ}; no model for added or removed lesions covers it{also}")

@@ -91,7 +91,8 @@ class Finding:
     """One region in one volume.
 
     `slices` is (first, last), both inside; `box` is (row0, column0, row1, column1) of the region on `key_slice`,
-    half-open. Indices count the slices of the `SeriesAnalysis` whose `labels` hold `label`.
+    half-open. Indices count the slices of the `SeriesAnalysis` whose `labels` hold `label`. `beyond_domain`: of images
+    that its model was not measured on, and no more than a reason to look.
     """
 
     finding_class: FindingClass
@@ -102,6 +103,7 @@ class Finding:
     box: tuple[int, int, int, int]
     volume_mm3: float
     label: int
+    beyond_domain: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {

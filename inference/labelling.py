@@ -16,11 +16,19 @@ def labelled(
 ) -> tuple[list[Finding], int, list[SeriesAnalysis], dict[int, tuple[SourceSlice, ...]]]:
     """Number the regions of all volumes, edits before tumours, the likeliest first, and paint them with their numbers.
 
+    Edits beyond a model's domain come after the others.
+
     The findings, how many more there are, the painted volumes, and by label where the slices of a finding come from.
     """
     ranked = sorted(
         ((score, place, region) for place, analysed in enumerate(volumes) for score, region in analysed.regions),
-        key=lambda entry: (not entry[2].finding_class.is_edit, -entry[0], entry[1], entry[2].component),
+        key=lambda entry: (
+            not entry[2].finding_class.is_edit,
+            volumes[entry[1]].is_beyond,
+            -entry[0],
+            entry[1],
+            entry[2].component,
+        ),
     )
     findings = [
         Finding(
@@ -32,6 +40,7 @@ def labelled(
             box=region.box,
             volume_mm3=region.volume_mm3,
             label=number,
+            beyond_domain=volumes[place].is_beyond,
         )
         for number, (score, place, region) in enumerate(ranked[:MOST_FINDINGS], start=1)
     ]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference import calibration, linking, tumours
+from inference.beyond import Beyond, Sense, judged, to_ask
 from inference.choosing import Choice, by_header, by_organ, unseen
 from inference.coverage import is_localiser
 from inference.detectors import Detection, Detector, check
@@ -25,20 +26,27 @@ from models.images.prediction import ImageModel
 
 @dataclass(frozen=True, eq=False)
 class Analysed:
-    """What stays of a volume after it was looked at; its voxels do not, a study may have many."""
+    """What stays of a volume after it was looked at; its voxels do not, a study may have many.
+
+    `is_beyond`: who looked was not measured on such images. `doubts`: why what they answer is unlike any answer that
+    they were calibrated on.
+    """
 
     series_uid: str
     sources: tuple[SourceSlice, ...]
     slice_scores: tuple[float, ...]
     regions: list[tuple[float, Region]]
     components: NDArray[np.int32]
+    is_beyond: bool = False
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass
 class Seen:
-    """What grows while volumes are looked at, one after the other."""
+    """What grows while volumes are looked at, one after the other; `scores` leaves out what is `beyond`."""
 
     scores: list[float] = field(default_factory=list)
+    beyond: list[Beyond] = field(default_factory=list)
     volumes: list[Analysed] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     unanalysed: list[Unanalysed] = field(default_factory=list)
@@ -131,23 +139,21 @@ def _presented(volume: Volume, places: Sequence[int]) -> Iterator[Grey]:
 
 
 def _ask(volume: Volume, choice: Choice, looker: Looker, found: Seen) -> None:
-    """Ask the chosen detectors about a decoded stack."""
+    """Ask the chosen detectors about a decoded stack; where none was measured on such images, beyond its domain."""
     if float(np.ptp(volume.voxels)) == 0:
         raise InferenceError("every pixel has the same value; there is nothing to look at")
+    # Asked again: slices that could not be decoded are gone from the stack.
+    coverages = [(detector, detector.covers(choice.asked(volume.stack))) for detector in choice.detectors]
+    detectors, strange = to_ask(volume, [detector for detector, coverage in coverages if coverage])
+    if not detectors:
+        refused = [reason for _, coverage in coverages for reason in coverage.reasons]
+        found.unanalysed.append(Unanalysed(of_series(volume.stack, "; ".join([*refused, *strange][:3]))))
+        return
     answers: list[tuple[ModelCard, Detection]] = []
-    strange: list[str] = []
-    for detector in choice.detectors:
-        # Asked again: slices that could not be decoded are gone from the stack.
-        coverage = detector.covers(choice.asked(volume.stack)) and detector.recognises(volume)
-        if not coverage:
-            strange += coverage.reasons
-            continue
+    for detector in detectors:
         looker.tick("detect")
         answers.append((detector.card, check(detector.detect(volume, batch=looker.limits.batch), volume)))
         looker.tick("detect", len(volume.voxels))
-    if not answers:
-        found.unanalysed.append(Unanalysed(of_series(volume.stack, "; ".join(strange[:3]))))
-        return
     if choice.body_part:
         found.observations.append(_opened(volume, choice.body_part))
     cards, detections = [card for card, _ in answers], [detection for _, detection in answers]
@@ -155,8 +161,23 @@ def _ask(volume: Volume, choice: Choice, looker: Looker, found: Seen) -> None:
         reason = f"{cards[0].name} names tumours, and judges no edits; name a model that does in analysis.models"
         found.unanalysed.append(Unanalysed(of_series(volume.stack, reason)))
     score, analysed = linked(volume, cards, detections)
+    if doubts := [doubt for doubt in (choice.doubt, *strange, *analysed.doubts) if doubt]:
+        name = of_series(volume.stack)
+        answer = judged(volume, cards, doubts, score, analysed.regions, analysed.components, name)
+        _keep_beyond(analysed, answer, found)
+        return
     found.scores.append(score)
     found.volumes.append(analysed)
+
+
+def _keep_beyond(analysed: Analysed, answer: Beyond, found: Seen) -> None:
+    """Keep an answer beyond the domain: its slices in any case, its regions where they make sense."""
+    if answer.sense is not Sense.LOCAL:
+        nothing = np.broadcast_to(np.int32(0), analysed.components.shape)  # and no memory
+        analysed = replace(analysed, regions=[], components=nothing)
+    found.volumes.append(replace(analysed, is_beyond=True))
+    found.beyond.append(answer)
+    found.observations.append(answer.observation)
 
 
 def _opened(volume: Volume, body_part: str) -> Observation:
@@ -171,7 +192,8 @@ def linked(volume: Volume, cards: Sequence[ModelCard], detections: Sequence[Dete
     """The score of a volume, and its regions where that score asks for a look."""
     logits = [detection.logits for detection in detections]
     thresholds = calibration.thresholds_of(cards)
-    score = calibration.study_score(cards, logits)
+    known = calibration.known(cards, detections, volume)
+    score = calibration.study_score(cards, logits, known)
     geometry = volume.geometry
     pixel_mm2 = geometry.spacing[1] * geometry.spacing[2] if geometry is not None else 0.0
     fused = calibration.fuse(detections)
@@ -179,7 +201,9 @@ def linked(volume: Volume, cards: Sequence[ModelCard], detections: Sequence[Dete
         fused, threshold=thresholds.pixel, voxel_mm3=volume.voxel_mm3, pixel_mm2=pixel_mm2
     )
     # A region is only as likely as the slices that hold it: where they say no, a few loud pixels are a false alarm.
-    scored = [(calibration.run_score(cards, logits, *region.slices) * region.strength, region) for region in regions]
+    scored = [
+        (calibration.run_score(cards, logits, *region.slices, known) * region.strength, region) for region in regions
+    ]
     likely = [(value, region) for value, region in scored if value >= thresholds.review * thresholds.pixel]
     if score < thresholds.review:
         likely = []
@@ -193,10 +217,16 @@ def linked(volume: Volume, cards: Sequence[ModelCard], detections: Sequence[Dete
             pixel_mm2=pixel_mm2,
         )
     return score, Analysed(
-        volume.series_uid, volume.instances, calibration.slice_scores(cards, logits), likely, components
+        volume.series_uid,
+        volume.instances,
+        calibration.slice_scores(cards, logits),
+        likely,
+        components,
+        doubts=calibration.unlike(cards, logits, known),
     )
 
 
-def of_series(stack: Stack, reason: str) -> str:
+def of_series(stack: Stack, reason: str = "") -> str:
     modality = stack.members[0][0].modality
-    return f"{f'{modality} ' if modality else ''}series …{stack.series_uid[-12:]}: {reason}"
+    name = f"{f'{modality} ' if modality else ''}series …{stack.series_uid[-12:]}"
+    return f"{name}: {reason}" if reason else name

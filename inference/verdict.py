@@ -9,6 +9,7 @@ reasons: a proof never outweighs what the pixels show, and quiet pixels never ou
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from inference.beyond import Beyond, Sense
 from inference.calibration import UNKNOWN
 from inference.findings import Finding, FindingClass, Observation, SeriesSynthesis, Severity, Verdict
 from inference.provenance.trust import Proof
@@ -37,7 +38,8 @@ class Evidence:
     """All that a verdict rests on.
 
     `scores` holds the calibrated probability of each analysed volume, `sources` by the label of a finding where the
-    slices of its volume come from, `synthesis` what a whole-image model says of each series.
+    slices of its volume come from, `synthesis` what a whole-image model says of each series. `beyond` is what models
+    answered where they were not measured; nothing of it is in `scores` and `slices`.
     """
 
     scores: Sequence[float]
@@ -50,10 +52,11 @@ class Evidence:
     proof: Proof = field(default_factory=Proof)
     sources: Mapping[int, Sequence[SourceSlice]] = field(default_factory=dict)
     synthesis: Sequence[SeriesSynthesis] = ()
+    beyond: Sequence[Beyond] = ()
 
     @property
     def edits(self) -> list[Finding]:
-        return [finding for finding in self.findings if finding.finding_class.is_edit]
+        return [each for each in self.findings if each.finding_class.is_edit and not each.beyond_domain]
 
     @property
     def tumours(self) -> list[Finding]:
@@ -76,15 +79,19 @@ def decide(evidence: Evidence, thresholds: Thresholds) -> Decision:
     score = max(evidence.scores, default=UNKNOWN)
     alarms = [each for each in evidence.observations if each.severity is Severity.INCIDENT]
     warnings = [each for each in evidence.observations if each.severity is Severity.WARNING]
+    local = [each for each in evidence.beyond if each.sense is Sense.LOCAL]
     gaps = [each.reason for each in evidence.unanalysed if each.counts]
+    gaps += [each.reason for each in evidence.beyond if each.sense is not Sense.LOCAL]
     analysed = bool(evidence.scores)
     made, doubtful = evidence.generated(Verdict.SUSPECT), evidence.generated(Verdict.REVIEW)
     if made or (analysed and score >= thresholds.suspect):
         verdict = Verdict.SUSPECT
-        first = [*_generated(made), *_edits(evidence, score, thresholds), *_generated(doubtful)]
-    elif alarms or doubtful or (analysed and (score >= thresholds.review or warnings)):
+        first = [*_generated(made), *_edits(evidence, score, thresholds), *_generated(doubtful), *_places(evidence)]
+    elif alarms or doubtful or local or (analysed and (score >= thresholds.review or warnings)):
         verdict = Verdict.REVIEW
-        first = [*_generated(doubtful), *_edits(evidence, score, thresholds)]
+        is_quiet = score < thresholds.review
+        own = _edits(evidence, score, thresholds)
+        first = [*_generated(doubtful), *([] if is_quiet else own), *_places(evidence), *(own if is_quiet else [])]
     elif gaps or not analysed:
         verdict = Verdict.ABSTAIN
         first = [] if gaps else ["the study holds no image that could be analysed"]
@@ -104,13 +111,14 @@ def decide(evidence: Evidence, thresholds: Thresholds) -> Decision:
         first, proven = [*proven, f"pixels: {first[0]}", *first[1:]], []
     if verdict is Verdict.ABSTAIN:
         ordered = [*first, *missing, *(rest if analysed else []), *_scanned(evidence), *facts]
-    elif verdict is Verdict.REVIEW and not doubtful and (alarms or score < thresholds.review):
+    elif verdict is Verdict.REVIEW and not doubtful and (alarms or (score < thresholds.review and not local)):
         ordered = [*facts, *first, *missing]
     else:
         ordered = [*first, *facts, *missing]
     known = [series.probability for series in evidence.synthesis if series.probability is not None]
-    if analysed or made or doubtful:
-        score = max(*evidence.scores, *known, 0.0)
+    asked = [each.score for each in evidence.beyond if each.sense is not Sense.NONE]
+    if analysed or made or doubtful or asked:
+        score = max(*evidence.scores, *asked, *known, 0.0)
     return Decision(
         verdict, score, tuple(dict.fromkeys([*ordered, *proven, *_tumours(evidence), *aside, *evidence.notes]))
     )
@@ -157,7 +165,20 @@ def _edits(evidence: Evidence, score: float, thresholds: Thresholds) -> list[str
         return _regions(evidence, score)
     if score < thresholds.review and (evidence.generated(Verdict.SUSPECT) or evidence.generated(Verdict.REVIEW)):
         return [f"no region in them looks edited (probability {score:.2f})"]
+    if score < thresholds.review and any(each.sense is Sense.LOCAL for each in evidence.beyond):
+        return [f"the other images show no sign of editing (probability {score:.2f} in {evidence.slices:,} slices)"]
     return _grey(evidence, score, thresholds)
+
+
+def _places(evidence: Evidence) -> list[str]:
+    """What models flag where they were not measured, and the reason why that is no more than a reason to look."""
+    edits = [each for each in evidence.findings if each.finding_class.is_edit and each.beyond_domain]
+    more = len(edits) - 3
+    return [
+        *(_in_words(finding, evidence) for finding in edits[:3]),
+        *([f"{more} more such region{'s' if more > 1 else ''} listed as findings"] if more > 0 else []),
+        *(each.reason for each in evidence.beyond if each.sense is Sense.LOCAL),
+    ]
 
 
 def _regions(evidence: Evidence, score: float) -> list[str]:

@@ -29,7 +29,7 @@ class Agreement:
     """What the slices of one stack show together.
 
     `probability` is the mean calibrated probability of the organ over the `agreeing` of `images` slices that show it; 0
-    where the organ is UNKNOWN, and `reason` then says why.
+    where the organ is UNKNOWN, and `reason` then says why. `is_none`: most of them are taken for no image of an organ.
     """
 
     organ: Organ
@@ -37,6 +37,7 @@ class Agreement:
     agreeing: int
     images: int
     reason: str = ""
+    is_none: bool = False
 
     @property
     def share(self) -> float:
@@ -144,7 +145,8 @@ def agreement(predictions: Sequence[ImagePrediction], card: ImageModelCard) -> A
     else:
         shown = ", ".join(f"{organ} on {count}" for organ, count in counts.most_common())
         reason = f"its images do not agree: {shown} of {len(predictions)}"
-    return Agreement(Organ.UNKNOWN, 0.0, 0, len(predictions), reason)
+    none = sum(prediction.is_none for prediction in predictions)
+    return Agreement(Organ.UNKNOWN, 0.0, 0, len(predictions), reason, is_none=2 * none > len(predictions))
 
 
 def _probability(predictions: Sequence[ImagePrediction], organ: Organ, card: ImageModelCard) -> float:

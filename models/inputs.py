@@ -76,6 +76,12 @@ def noise_level(slice_: FloatArray, offset: float, scale: float) -> float:
     return _typical(residual, slice_ > offset + _FOREGROUND * scale) / (0.6745 * 1.5)
 
 
+def tissue(volume: FloatArray) -> int:
+    """How many voxels are tissue and not air."""
+    offset, scale = intensity_range(volume)
+    return sum(int(np.count_nonzero(slice_ > offset + _FOREGROUND * scale)) for slice_ in volume)
+
+
 def _typical(magnitudes: FloatArray, foreground: NDArray[np.bool_]) -> float:
     values = magnitudes[foreground]
     if values.size < _ENOUGH:

@@ -91,7 +91,8 @@ def percent(score: float) -> str:
 def looks(finding: Finding) -> str:
     """What a finding is claimed to be: `looks edited (added)`."""
     if finding.finding_class.is_edit:
-        return f"looks edited ({_WORDS[finding.finding_class]})"
+        verb = "may be" if finding.beyond_domain else "looks"
+        return f"{verb} edited ({_WORDS[finding.finding_class]})"
     return "looks like a tumour, no sign of editing"
 
 
@@ -129,12 +130,17 @@ def whole_images_sentence(series: SeriesSynthesis, sources: Sources) -> str:
 
 def conclusion(analysis: StudyAnalysis, places: Sequence[tuple[Finding, Place]], generated: str = "") -> str:
     """The verdict and what it rests on; `places` name where each finding lies, `generated` is what `generated` says."""
-    edits = [(finding, where) for finding, where in places if finding.finding_class.is_edit]
     verdict = analysis.verdict
+    is_sure = verdict is Verdict.SUSPECT
+    edits = [
+        (finding, where)
+        for finding, where in places
+        if finding.finding_class.is_edit and not (is_sure and finding.beyond_domain)
+    ]
     if verdict is Verdict.ABSTAIN:
         return plain(f"ABSTAIN: no statement is made; {_reasons(analysis)}")
     if verdict in (Verdict.SUSPECT, Verdict.REVIEW):
-        claims = [generated, _edited(edits, sure=verdict is Verdict.SUSPECT) if edits else ""]
+        claims = [generated, _edited(edits, sure=is_sure) if edits else ""]
         if any(claims):
             return plain(f"{verdict.value}: {'; '.join(claim for claim in claims if claim)}.")
     if verdict is Verdict.CLEAR:

@@ -56,7 +56,7 @@ def decide(signs: Signs) -> Decision:
         verdict = Verdict.SUSPECT if Verdict.SUSPECT in flagged and not is_weak else Verdict.REVIEW
         first = [*_generated(signs), *(_edited(edits, signs.findings) if of_edits in flagged and edits else [])]
         reasons = [*first, *gaps, *weak]
-    elif gaps or is_weak or edits is None:
+    elif gaps or is_weak or edits is None or edits.beyond is not None:
         verdict = Verdict.ABSTAIN
         reasons = [*gaps, *_quiet(signs, edits), *weak]
     else:
@@ -86,7 +86,7 @@ def class_of(decision: Decision, signs: Signs) -> str | None:
 def _of_edits(edits: Edits | None) -> Verdict:
     if edits is None:
         return Verdict.ABSTAIN
-    if edits.is_series and edits.score >= edits.thresholds.suspect:
+    if edits.is_series and edits.score >= edits.thresholds.suspect and edits.beyond is None:
         return Verdict.SUSPECT
     return Verdict.REVIEW if edits.score >= edits.review else Verdict.CLEAR
 
@@ -147,6 +147,8 @@ def _weak(signs: Signs, edits: Edits | None, is_alone: bool) -> list[str]:
         reasons.append(f"{words}{f' ({measured})' if measured else ''}")
     if signs.doubts:
         reasons.append(f"{'; '.join(signs.doubts)}: at most REVIEW, and never CLEAR")
+    if edits is not None and edits.beyond is not None:
+        reasons.append(f"{edits.beyond.limit}: at most REVIEW, and never CLEAR")
     return reasons
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference import calibration, linking, tumours
+from inference.beyond import Beyond, Sense, judged, to_ask
 from inference.body_parts import covers_organ
 from inference.detectors import Detection, Detector, check
 from inference.geometry import Geometry
@@ -28,7 +29,7 @@ class Edits:
 
     `score` is the calibrated probability that it was edited; `review` and `suspect` say from where on that counts, for
     one picture or for a series. `regions` come with their scores, `components` holds them by number, (slices, rows,
-    columns).
+    columns). `beyond`: the models were not measured on such images, and this is what their answer is good for.
     """
 
     score: float
@@ -38,6 +39,7 @@ class Edits:
     thresholds: Thresholds
     cards: tuple[ModelCard, ...] = field(repr=False)
     is_series: bool
+    beyond: Beyond | None = None
 
     @property
     def review(self) -> float:
@@ -46,15 +48,19 @@ class Edits:
 
 @dataclass(frozen=True)
 class NotAsked:
-    """Why no edit model answered."""
+    """Why no edit model answered; `beyond`: one did, and its answer makes no sense."""
 
     reason: str
+    beyond: Beyond | None = None
 
 
 def find_edits(
-    pixels: Pixels, organ: Organ, detectors: Sequence[Detector], limits: Limits, *, done: int = 0, total: int = 0
+    pixels: Pixels, organ: Organ, detectors: Sequence[Detector], limits: Limits, *, doubt: str = "", total: int = 0
 ) -> Edits | NotAsked:
     """Ask the models that were made for this organ; fewer than three slices are judged as single pictures are.
+
+    `doubt` says why it may be another organ. A series that no model was measured on is asked about all the same
+    (`inference.beyond`), a single picture is not.
 
     Raises TimeLimitExceeded, and InferenceError when an answer does not fit.
     """
@@ -65,31 +71,35 @@ def find_edits(
     if 1 < slices < _LEAST_SLICES:
         return NotAsked(f"{slices} slices; at least {_LEAST_SLICES} make a series")
     volume = _volume(pixels)
+    cards = [detector.card for detector in fitting if not detector.card.covers(rows, columns)]
+    refused = [f"matrix {rows}×{columns}; {card.name} covers {card.min_matrix} to {card.max_matrix}" for card in cards]
+    asked, strange = to_ask(volume, [detector for detector in fitting if detector.card.covers(rows, columns)])
+    if not asked or (strange and slices < _LEAST_SLICES):
+        return NotAsked("; ".join([*refused, *strange][:3]))
     answers: list[tuple[ModelCard, Detection]] = []
-    strange: list[str] = []
-    for detector in fitting:
-        card = detector.card
-        if not card.covers(rows, columns):
-            strange.append(f"matrix {rows}×{columns}; {card.name} covers {card.min_matrix} to {card.max_matrix}")
-            continue
-        coverage = detector.recognises(volume)
-        if not coverage:
-            strange += coverage.reasons
-            continue
-        limits.tick("detect", done, total)
-        answers.append((card, check(detector.detect(volume, batch=limits.batch), volume)))
-    if not answers:
-        return NotAsked("; ".join(strange[:3]))
+    for detector in asked:
+        limits.tick("detect", 0, total)
+        answers.append((detector.card, check(detector.detect(volume, batch=limits.batch), volume)))
+    return _together(volume, answers, [each for each in (doubt, *strange) if each])
+
+
+def _together(
+    volume: Volume, answers: Sequence[tuple[ModelCard, Detection]], doubts: Sequence[str]
+) -> Edits | NotAsked:
     cards, detections = tuple(card for card, _ in answers), [detection for _, detection in answers]
     if not any(card.judges_edits for card in cards):
         return NotAsked(
             f"{cards[0].name} names tumours, and judges no edits; name a model that does in analysis.models"
         )
     thresholds = calibration.thresholds_of(cards)
-    if slices >= _LEAST_SLICES:
-        score, found = linked(volume, cards, detections)
-        return Edits(score, found.slice_scores, tuple(found.regions), found.components, thresholds, cards, True)
-    return _of_one(cards, detections, thresholds)
+    if len(volume.voxels) < _LEAST_SLICES:
+        return _of_one(cards, detections, thresholds)
+    score, found = linked(volume, cards, detections)
+    doubts = [*doubts, *found.doubts]
+    beyond = judged(volume, cards, doubts, score, found.regions, found.components) if doubts else None
+    if beyond is not None and beyond.sense is Sense.NONE:
+        return NotAsked(beyond.reason, beyond)
+    return Edits(score, found.slice_scores, tuple(found.regions), found.components, thresholds, cards, True, beyond)
 
 
 def _of_one(cards: tuple[ModelCard, ...], detections: Sequence[Detection], thresholds: Thresholds) -> Edits:

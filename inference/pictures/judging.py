@@ -11,7 +11,7 @@ import numpy as np
 from inference import whole_images
 from inference.detectors import Detector, used
 from inference.errors import InferenceError
-from inference.findings import Finding, SeriesAnalysis, SeriesSynthesis, StudyAnalysis, Verdict
+from inference.findings import Finding, Observation, SeriesAnalysis, SeriesSynthesis, StudyAnalysis, Verdict
 from inference.labelling import labelled
 from inference.limits import Limits
 from inference.looking import Analysed
@@ -102,6 +102,7 @@ def judge(subject: Subject, judges: Judges, limits: Limits, read: Read) -> Plain
             reasons=answer.decision.reasons,
             findings=tuple(answer.findings),
             series=tuple(answer.series),
+            observations=answer.observations,
             models=models,
             seconds=round(time.monotonic() - started, 3),
             synthesis=() if answer.synthesis is None else (answer.synthesis,),
@@ -121,6 +122,7 @@ class _Answer:
     series: list[SeriesAnalysis] = field(default_factory=list)
     synthesis: SeriesSynthesis | None = None
     saliency: Saliency | None = None
+    observations: tuple[Observation, ...] = ()
 
 
 def _looked_at(subject: Subject, pixels: Pixels, judges: Judges, limits: Limits) -> _Answer:
@@ -134,7 +136,8 @@ def _looked_at(subject: Subject, pixels: Pixels, judges: Judges, limits: Limits)
         return _Answer(refused(refusal, pixels.notes), synthesis=synthesis)
     edits: Edits | NotAsked
     try:
-        edits = find_edits(pixels, organ, judges.detectors, limits, total=len(pixels.voxels))
+        doubt = _unrecognised(synthesis)
+        edits = find_edits(pixels, organ, judges.detectors, limits, doubt=doubt, total=len(pixels.voxels))
     except ModelsError as fault:
         edits = NotAsked(str(fault))
     findings, series = _painted(edits)
@@ -148,7 +151,8 @@ def _looked_at(subject: Subject, pixels: Pixels, judges: Judges, limits: Limits)
         notes=(*_taken_for(organ, synthesis), *pixels.notes),
     )
     decision = decide(signs)
-    return _Answer(decision, class_of(decision, signs), findings, series, synthesis, saliency)
+    observed = () if edits.beyond is None else (edits.beyond.observation,)
+    return _Answer(decision, class_of(decision, signs), findings, series, synthesis, saliency, observed)
 
 
 def _no_image(pixels: Pixels) -> str | None:
@@ -226,8 +230,15 @@ def _organ(synthesis: SeriesSynthesis | None, judges: Judges) -> tuple[Organ, st
         return Organ.UNKNOWN, (
             "nothing says what it shows: it has no DICOM header, and no whole-image model is here; say it with --shows"
         )
+    return Organ.UNKNOWN, _unrecognised(synthesis)
+
+
+def _unrecognised(synthesis: SeriesSynthesis | None) -> str:
+    """Why a whole-image model names no organ; empty where it does, or none looked."""
+    if synthesis is None or synthesis.organ != Organ.UNKNOWN:
+        return ""
     said = synthesis.reason.startswith("no organ")  # the model's own words for it
-    return Organ.UNKNOWN, f"{UNRECOGNISED}{f': {synthesis.reason}' if synthesis.reason and not said else ''}"
+    return f"{UNRECOGNISED}{f': {synthesis.reason}' if synthesis.reason and not said else ''}"
 
 
 def _taken_for(organ: Organ, synthesis: SeriesSynthesis | None) -> list[str]:
@@ -243,6 +254,6 @@ def _painted(edits: Edits | NotAsked) -> tuple[list[Finding], list[SeriesAnalysi
     slices = len(edits.slice_scores)
     sources = tuple(SourceSlice("", None, Path()) for _ in range(slices))
     findings, _, series, _ = labelled(
-        [Analysed("", sources, edits.slice_scores, list(edits.regions), edits.components)]
+        [Analysed("", sources, edits.slice_scores, list(edits.regions), edits.components, edits.beyond is not None)]
     )
     return findings, [replace(each, sop_instance_uids=("",) * slices) for each in series]

