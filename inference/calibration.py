@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.detectors import Detection
+from inference.volume import Volume
+from models import fusion
 from models.card import INSTANCES, ModelCard, Thresholds
+from models.fusion import Evidence
 
 UNKNOWN = 0.5  # the score of a study of which nothing could be analysed
 _SURE = 1e-6  # a calibrated probability says no more than its sample can
@@ -46,34 +49,62 @@ def lesions(detections: Sequence[Detection]) -> NDArray[np.float32] | None:
 
 def slice_scores(cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]]) -> tuple[float, ...]:
     """The calibrated probability of each slice that it was edited."""
-    each = [card.slice_probabilities(answers) for card, answers in _judges(cards, logits)]
+    each = [card.slice_probabilities(answers) for card, answers, _ in _judges(cards, logits)]
     return tuple(pooled([float(answer[place]) for answer in each]) for place in range(len(each[0])))
 
 
-def run_score(cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]], first: int, last: int) -> float:
+Known = Sequence[Evidence | None]  # what each model's map says of a volume; empty: nothing is known
+
+
+def known(cards: Sequence[ModelCard], detections: Sequence[Detection], volume: Volume) -> list[Evidence | None]:
+    """What each map says of a volume beside its logits, for models whose cards fuse it."""
+    return [
+        fusion.evidence(
+            detection.edit,
+            detection.logits,
+            volume.voxels,
+            volume.spacing,
+            through_plane=card.fusion.through_plane,
+        )
+        if card.fusion is not None
+        else None
+        for card, detection in zip(cards, detections, strict=True)
+    ]
+
+
+def run_score(
+    cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]], first: int, last: int, evidence: Known = ()
+) -> float:
     """The calibrated probability that slices `first` to `last` (inside) hold an edit.
 
-    A shorter stretch than a card's run is judged by a run around it, as the whole series is.
+    A shorter stretch than a run that counts is judged by one around it, as the whole series is. `evidence` is of the
+    whole series, of a stretch of it too: no stretch is more likely to be edited than the series.
     """
     return pooled(
         [
-            card.study_probability(answers[max(0, first - card.calibration.run + 1) : last + card.calibration.run])
-            for card, answers in _judges(cards, logits)
+            fusion.probability(card, answers[max(0, first - fusion.reach(card) + 1) : last + fusion.reach(card)], found)
+            for card, answers, found in _judges(cards, logits, evidence)
         ]
     )
 
 
+def unlike(cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]], evidence: Known) -> tuple[str, ...]:
+    """Why a volume is unlike all that who judges was calibrated on; empty where one of them knows such volumes."""
+    each = [fusion.unlike(card, answers, found) for card, answers, found in _judges(cards, logits, evidence)]
+    return tuple(reason for reasons in each for reason in reasons) if all(each) else ()
+
+
 def _judges(
-    cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]]
-) -> list[tuple[ModelCard, NDArray[np.float32]]]:
+    cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]], evidence: Known = ()
+) -> list[tuple[ModelCard, NDArray[np.float32], Evidence | None]]:
     """Who has a say on edits; all where nobody has."""
-    pairs = list(zip(cards, logits, strict=True))
-    return [pair for pair in pairs if pair[0].judges_edits] or pairs
+    answers = list(zip(cards, logits, evidence or [None] * len(cards), strict=True))
+    return [answer for answer in answers if answer[0].judges_edits] or answers
 
 
-def study_score(cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]]) -> float:
+def study_score(cards: Sequence[ModelCard], logits: Sequence[NDArray[np.float32]], evidence: Known = ()) -> float:
     """The calibrated probability that a volume holds an edit."""
-    return run_score(cards, logits, 0, len(logits[0]) - 1)
+    return run_score(cards, logits, 0, len(logits[0]) - 1, evidence)
 
 
 def pooled(probabilities: Sequence[float]) -> float:

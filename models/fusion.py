@@ -16,9 +16,10 @@ from models import consistency
 from models.card import Calibration, Fusion, ModelCard, strongest_run
 
 NATIVE, EIGHT_BIT = "native depth", "8 bit"  # the groups that may have a calibration of their own
+_RUNS = (1, 2, 3, 4)
 CONSISTENCY = ("jitter", "edges", "noise", "band")  # of models.consistency
 FEATURES = {  # with the sign that a coefficient may have
-    **{f"run of {length}": 1 for length in (1, 2, 3, 4)},
+    **{f"run of {length}": 1 for length in _RUNS},
     "persistence": 1,
     "strength": 1,
     "volume": 1,
@@ -118,7 +119,7 @@ def features(logits: NDArray[np.float32], found: Evidence, calibration: Calibrat
     values = np.maximum(np.asarray(logits, np.float64), _SILENT)
     even = -calibration.slice.offset / calibration.slice.slope  # a slice above it is rather edited than not
     return {
-        **{f"run of {length}": strongest_run(values, length) for length in (1, 2, 3, 4)},
+        **{f"run of {length}": strongest_run(values, length) for length in _RUNS},
         "persistence": float(np.log1p(_longest(values > even))),
         "strength": found.strength,
         "volume": float(np.log(found.volume + 1e-3)),
@@ -133,6 +134,11 @@ def _longest(above: NDArray[np.bool_]) -> int:
     """The length of the longest stretch of True."""
     ends = np.flatnonzero(np.diff(np.concatenate([[False], above, [False]]).astype(np.int8)))
     return int((ends[1::2] - ends[::2]).max(initial=0))
+
+
+def reach(card: ModelCard) -> int:
+    """The length of the longest run of slices that counts; a shorter stretch is judged with what is around it."""
+    return card.calibration.run if card.fusion is None else max(card.calibration.run, *_RUNS)
 
 
 def probability(card: ModelCard, logits: NDArray[np.float32], found: Evidence | None) -> float:
@@ -161,7 +167,7 @@ def weighed(fusion: Fusion, values: dict[str, float]) -> float:
 
 
 def loudness(logits: NDArray[np.float32], found: Evidence) -> dict[str, float]:
-    """How loud a series is all over: its share of flagged pixels, the logit that three quarters of its slices exceed."""
+    """How loud a series is all over: share of flagged pixels, and the logit that three quarters of slices exceed."""
     return {FLAGGED: found.flagged, FLOOR: float(np.quantile(logits, 0.25))}
 
 
