@@ -1,8 +1,8 @@
 """What models for edits answer beyond what they were measured on: never CLEAR or SUSPECT, REVIEW where it makes sense.
 
-Their probabilities were calibrated on other images, and prove nothing there. What they flag counts all the same where
-it is one place or a few, as an edit is; a model that is loud all over a volume says something of its images, and
-nothing of an edit.
+Their probabilities were calibrated on other images, and prove nothing there. What would be SUSPECT at home is REVIEW
+there, if it is one place or a few, as an edit is; a model that is loud all over a volume says something of its images,
+and nothing of an edit.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from inference.linking import Region
 from inference.volume import Volume
 from models.card import ModelCard
 
-MOST_REGIONS = 8
+MOST_REGIONS = 5
 MOST_TISSUE = 0.05  # a cuboid of 32 mm, as CT-GAN's, is 1 to 3 % of a head
 
 
@@ -27,7 +27,7 @@ class Sense(StrEnum):
     """What an answer beyond the domain is good for."""
 
     LOCAL = "local"  # a few places: for REVIEW
-    QUIET = "quiet"
+    QUIET = "quiet"  # less than would be SUSPECT at home
     NONE = "none"  # loud, and nowhere or everywhere
 
 
@@ -48,21 +48,18 @@ class Beyond:
     sense: Sense
 
     @property
-    def limit(self) -> str:
-        """Why it is less than an answer, in words."""
-        return f"{'; '.join(self.doubts[:3])}; that is beyond what {' and '.join(self.models)} was measured on"
-
-    @property
     def reason(self) -> str:
         """Why it was not simply analysed, and what came of asking."""
         if self.sense is Sense.LOCAL:
             outcome = "so this is for REVIEW, and no more"
         elif self.sense is Sense.QUIET:
-            outcome = "asked all the same, no sign of editing, which proves nothing there"
+            outcome = f"asked all the same, it finds nothing that would count there (probability {self.score:.2f})"
         else:
             found = f"{self.regions} region{'' if self.regions == 1 else 's'}, {self.share:.0%} of the tissue flagged"
             outcome = f"asked all the same, it gives answers that make no sense on these images ({found})"
-        return f"{f'{self.series}: ' if self.series else ''}{self.limit}; {outcome}"
+        where = f"{self.series}: " if self.series else ""
+        doubts, models = "; ".join(self.doubts[:3]), " and ".join(self.models)
+        return f"{where}{doubts}; beyond what {models} was measured on; {outcome}"
 
     @property
     def observation(self) -> Observation:
@@ -105,7 +102,7 @@ def judged(
     edits = sum(region.finding_class.is_edit for _, region in regions)
     share = float(np.count_nonzero(components) / max(1, inputs.tissue(volume.voxels)))
     sense = Sense.LOCAL if 1 <= edits <= MOST_REGIONS and share <= MOST_TISSUE else Sense.NONE
-    if score < calibration.thresholds_of(cards).review:
+    if score < calibration.thresholds_of(cards).suspect:
         sense = Sense.QUIET
     names = tuple(card.name for card in cards if card.judges_edits)
     return Beyond(series, volume.series_uid, names, tuple(doubts), score, edits, share, sense)

@@ -8,6 +8,7 @@ the verdicts that a DICOM series gets.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inference.beyond import Sense
 from inference.calibration import UNKNOWN
 from inference.findings import Finding, FindingClass, SeriesSynthesis, Verdict
 from inference.pictures.edits import Edits, NotAsked
@@ -50,6 +51,8 @@ def decide(signs: Signs) -> Decision:
     gaps = [f"not analysed: {gap}" for gap in signs.gaps]
     if isinstance(signs.edits, NotAsked):
         gaps.insert(0, f"not looked at for added or removed lesions: {signs.edits.reason}")
+    if edits is not None and edits.beyond is not None and edits.beyond.sense is not Sense.LOCAL:
+        gaps.insert(0, edits.beyond.reason)
     answered = edits is not None or of_whole is not Verdict.ABSTAIN
     weak = _weak(signs, edits, is_alone) if answered else []
     if flagged:
@@ -86,7 +89,9 @@ def class_of(decision: Decision, signs: Signs) -> str | None:
 def _of_edits(edits: Edits | None) -> Verdict:
     if edits is None:
         return Verdict.ABSTAIN
-    if edits.is_series and edits.score >= edits.thresholds.suspect and edits.beyond is None:
+    if edits.beyond is not None:
+        return Verdict.REVIEW if edits.beyond.sense is Sense.LOCAL else Verdict.CLEAR
+    if edits.is_series and edits.score >= edits.thresholds.suspect:
         return Verdict.SUSPECT
     return Verdict.REVIEW if edits.score >= edits.review else Verdict.CLEAR
 
@@ -129,7 +134,7 @@ def _place(finding: Finding, edits: Edits) -> str:
 
 def _quiet(signs: Signs, edits: Edits | None) -> list[str]:
     reasons = []
-    if edits is not None:
+    if edits is not None and edits.beyond is None:
         where = f"{signs.slices:,} slices" if edits.is_series else "this picture"
         reasons.append(
             f"no sign of an added or removed tumour in {where} (probability of manipulation {edits.score:.2f})"
@@ -147,8 +152,8 @@ def _weak(signs: Signs, edits: Edits | None, is_alone: bool) -> list[str]:
         reasons.append(f"{words}{f' ({measured})' if measured else ''}")
     if signs.doubts:
         reasons.append(f"{'; '.join(signs.doubts)}: at most REVIEW, and never CLEAR")
-    if edits is not None and edits.beyond is not None:
-        reasons.append(f"{edits.beyond.limit}: at most REVIEW, and never CLEAR")
+    if edits is not None and edits.beyond is not None and edits.beyond.sense is Sense.LOCAL:
+        reasons.append(edits.beyond.reason)
     return reasons
 
 

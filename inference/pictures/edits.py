@@ -99,7 +99,8 @@ def _together(
     beyond = judged(volume, cards, doubts, score, found.regions, found.components) if doubts else None
     if beyond is not None and beyond.sense is Sense.NONE:
         return NotAsked(beyond.reason, beyond)
-    return Edits(score, found.slice_scores, tuple(found.regions), found.components, thresholds, cards, True, beyond)
+    regions = tuple(found.regions) if beyond is None or beyond.sense is Sense.LOCAL else ()
+    return Edits(score, found.slice_scores, regions, found.components, thresholds, cards, True, beyond)
 
 
 def _of_one(cards: tuple[ModelCard, ...], detections: Sequence[Detection], thresholds: Thresholds) -> Edits:

@@ -24,7 +24,7 @@ from tests.image_models import KnownImages, always
 from tests.inference.conftest import KnownCube, WriteSeries
 
 PLACE = ((2, 5), (20, 28), (30, 38))
-ELSEWHERE = {"domain": {"rows": (200.0, 600.0)}}
+ELSEWHERE: dict[str, Any] = {"domain": {"rows": (200.0, 600.0)}}
 OTHER = "1.2.826.0.1.3680043.8.498.1.7"
 Voxels = NDArray[np.uint16]
 
@@ -87,20 +87,22 @@ def test_one_place_is_for_review_and_never_suspect(
 
 
 @pytest.mark.parametrize(("card", "images"), [({}, strange()), (ELSEWHERE, None)])
-def test_a_quiet_answer_is_an_abstention_and_never_clear(
-    write_series: WriteSeries, noise: Voxels, card: Any, images: Any
+@pytest.mark.parametrize(("box", "logit", "said"), [(None, 6.0, "0.00"), (PLACE, 1.0, "0.73")])
+def test_what_would_not_be_suspect_at_home_is_an_abstention_and_never_clear(
+    write_series: WriteSeries, noise: Voxels, card: Any, images: Any, box: Any, logit: float, said: str
 ) -> None:
-    analysis = study(write_series(noise), KnownCube(**card), images)
+    analysis = study(write_series(noise), KnownCube(box, logit=logit, **card), images)
     assert analysis.verdict is Verdict.ABSTAIN
-    assert "asked all the same, no sign of editing, which proves nothing there" in analysis.reasons[0]
-    assert analysis.score < 0.1
+    assert f"it finds nothing that would count there (probability {said})" in analysis.reasons[0]
+    assert analysis.score == pytest.approx(float(said), abs=0.005)
+    assert analysis.findings == ()
     assert len(analysis.to_json()["slices"]) == 8
 
 
 def spots(count: int) -> list[Any]:
-    """Places of 4 × 4 pixels on two slices, apart from each other."""
+    """Places of 4 × 4 pixels on three slices, apart from each other."""
     places = [(8 * row, 8 * column) for row in range(7) for column in range(9)]
-    return [((2, 4), (row, row + 4), (column, column + 4)) for row, column in places[:count]]
+    return [((2, 5), (row, row + 4), (column, column + 4)) for row, column in places[:count]]
 
 
 @pytest.mark.parametrize(
@@ -205,15 +207,17 @@ def test_the_flag_survives_the_way_to_the_next_step(write_series: WriteSeries, n
     [
         (KnownCube(PLACE, **ELSEWHERE), Verdict.REVIEW),
         (KnownCube(**ELSEWHERE), Verdict.ABSTAIN),
+        (KnownCube(PLACE, logit=1.0, **ELSEWHERE), Verdict.ABSTAIN),
         (KnownCube(((0, 8), (0, 64), (0, 80)), **ELSEWHERE), Verdict.ABSTAIN),
     ],
 )
 def test_a_nifti_volume_is_judged_by_the_same_rule(
     tmp_path: Path, noise: Voxels, detector: KnownCube, verdict: Verdict
 ) -> None:
-    volume: Any = nibabel.Nifti1Image(noise.transpose(2, 1, 0).astype(np.int16), np.diag([0.8, 0.9, 4.0, 1.0]))
-    nibabel.save(volume, tmp_path / "a.nii.gz")
-    (subject,) = subjects_of(sort_files([tmp_path / "a.nii.gz"]).plain, tmp_path, volumes=False)
+    image: Any = nibabel.Nifti1Image
+    made = image(noise.transpose(2, 1, 0).astype(np.int16), np.diag([0.8, 0.9, 4.0, 1.0]))
+    (tmp_path / "a.nii").write_bytes(made.to_bytes())
+    (subject,) = subjects_of(sort_files([tmp_path / "a.nii"]).plain, tmp_path, volumes=False)
     limits = Limits(8, 1 << 24, time.monotonic() + 60, None)
     brains = KnownImages(always(Organ.BRAIN_MR))
     analysis = judge(subject, Judges([detector], brains), limits, read_pixels).analysis
