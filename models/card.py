@@ -95,6 +95,9 @@ class ModelCard(BaseModel):
     licence: str
     modalities: tuple[str, ...] = ("MR",)
     body_parts: tuple[str, ...] = ("BRAIN", "HEAD")
+    tile: int | None = Field(
+        default=None, ge=16, description="pixels; slices are looked at in squares of this size, None: each as a whole"
+    )
     min_matrix: int = 64
     max_matrix: int = 1024
     calibration: Calibration = Calibration()

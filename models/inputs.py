@@ -33,7 +33,7 @@ FILTERS: dict[str, FloatArray] = {
 CHANNELS = ("below", "centre", "above", *FILTERS, "noise_energy", "through_plane")
 MULTIPLE = 16  # the network halves a slice four times
 
-_FOREGROUND = 0.12  # of the intensity scale: tissue, not air
+FOREGROUND = 0.12  # of the intensity scale: tissue, not air
 _CLIP = 6.0  # noise levels; beyond it a residual is an edge, whatever its height
 _ENOUGH = 256  # fewer foreground pixels than this say nothing about noise
 _SAMPLE = 8192  # values that a median is taken from
@@ -73,13 +73,13 @@ def noise_level(slice_: FloatArray, offset: float, scale: float) -> float:
     Immerkær 1996; the factor makes it the standard deviation of white noise.
     """
     residual = np.abs(cv2.filter2D(slice_, cv2.CV_32F, FILTERS["square_3x3"]))
-    return _typical(residual, slice_ > offset + _FOREGROUND * scale) / (0.6745 * 1.5)
+    return _typical(residual, slice_ > offset + FOREGROUND * scale) / (0.6745 * 1.5)
 
 
 def tissue(volume: FloatArray) -> int:
     """How many voxels are tissue and not air."""
     offset, scale = intensity_range(volume)
-    return sum(int(np.count_nonzero(slice_ > offset + _FOREGROUND * scale)) for slice_ in volume)
+    return sum(int(np.count_nonzero(slice_ > offset + FOREGROUND * scale)) for slice_ in volume)
 
 
 def _typical(magnitudes: FloatArray, foreground: NDArray[np.bool_]) -> float:
@@ -107,7 +107,7 @@ def channels(
     for place, index in enumerate(wanted):
         neighbours = max(0, index - 1), index, min(len(volume) - 1, index + 1)
         below, centre, above = (volume[neighbour] - np.float32(offset) for neighbour in neighbours)
-        foreground = centre > _FOREGROUND * scale
+        foreground = centre > FOREGROUND * scale
         floor = 1e-3 * scale
         out = result[place]
         for channel, slice_ in enumerate((below, centre, above)):
@@ -145,7 +145,7 @@ def domain(volume: FloatArray, spacing: tuple[float, float, float] | None) -> di
     noise, smooth = [], []
     for index in list(chosen)[:: max(1, len(chosen) // 12)]:
         slice_ = volume[index]
-        foreground = slice_ > offset + _FOREGROUND * scale
+        foreground = slice_ > offset + FOREGROUND * scale
         square = _typical(np.abs(cv2.filter2D(slice_, cv2.CV_32F, FILTERS["square_3x3"])), foreground)
         across = _typical(np.abs(cv2.filter2D(slice_, cv2.CV_32F, FILTERS["across"])), foreground)
         noise.append(square / scale)

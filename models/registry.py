@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from models import inputs, networks
+from models import inputs, networks, tiles
 from models.card import EDITS, ModelCard
 from models.errors import UnknownModel, WeightsMismatch
 from models.images.card import TASK as WHOLE_IMAGES
@@ -24,6 +24,23 @@ from models.images.card import ImageModelCard
 AnyCard = TypeVar("AnyCard", ModelCard, ImageModelCard)
 SHIPPED = Path(__file__).resolve().parent
 _PIXELS_AT_ONCE = 16 * 256 * 256  # bounds the memory of a forward pass, whatever the matrix
+_UNSEEN = -20.0  # logit of pixels that no square showed: air
+
+
+class _Answer(NamedTuple):
+    """What a network said of some images: edit logits, shares of edit types, an image logit each, densities."""
+
+    edit: NDArray[np.float32]
+    types: NDArray[np.float32]
+    image: NDArray[np.float32]
+    density: NDArray[np.float32] | None
+
+    @classmethod
+    def of(cls, parts: "Sequence[_Answer]") -> "_Answer":
+        """The answers about several batches as one."""
+        dense = [part.density for part in parts if part.density is not None]
+        edit, types, image = (np.concatenate([part[place] for part in parts]) for place in range(3))
+        return cls(edit, types, image, np.concatenate(dense) if dense else None)
 
 
 @dataclass(frozen=True)
@@ -74,28 +91,53 @@ class LoadedModel:
         image = np.empty(count, dtype=np.float32)
         density: NDArray[np.float16] | None = None
         intensity = inputs.intensity_range(whole)
-        for chosen in _batches(count, max(1, min(batch, _PIXELS_AT_ONCE // (rows * columns)))):
-            output = self._forward(inputs.channels(whole, [wanted[k] for k in chosen], intensity=intensity))
-            place = slice(chosen.start, chosen.stop)
-            edit[place] = output[0][:, :rows, :columns]
-            edit_type[place] = output[1][:, :, :rows, :columns]
-            image[place] = output[2]
-            if len(output) > 3:
+        answers = self._in_tiles if self.card.tile else self._as_wholes
+        for place, answer in answers(whole, wanted, intensity, batch):
+            edit[place] = torch.from_numpy(answer.edit[..., :rows, :columns]).sigmoid().numpy()
+            edit_type[place] = answer.types[..., :rows, :columns]
+            image[place] = answer.image
+            if answer.density is not None:
                 density = np.empty(edit.shape, dtype=np.float16) if density is None else density
-                density[place] = output[3][:, :rows, :columns]
+                density[place] = answer.density[..., :rows, :columns]
         return SlicePredictions(edit=edit, image_logit=image, edit_type=edit_type, density=density)
 
+    def _as_wholes(
+        self, volume: inputs.FloatArray, wanted: Sequence[int], intensity: tuple[float, float], batch: int
+    ) -> Iterator[tuple[slice, _Answer]]:
+        for chosen in _batches(len(wanted), max(1, min(batch, _PIXELS_AT_ONCE // volume[0].size))):
+            channels = inputs.channels(volume, [wanted[place] for place in chosen], intensity=intensity)
+            yield slice(chosen.start, chosen.stop), self._forward(channels)
+
+    def _in_tiles(
+        self, volume: inputs.FloatArray, wanted: Sequence[int], intensity: tuple[float, float], batch: int
+    ) -> Iterator[tuple[slice, _Answer]]:
+        """A slice is as likely edited as the likeliest of its squares."""
+        size = int(self.card.tile or 0)
+        shape = volume.shape[1], volume.shape[2]
+        at_once = max(1, min(16 * batch, _PIXELS_AT_ONCE // size**2))
+        for place, index in enumerate(wanted):
+            made = tiles.of_slice(volume, index, size, intensity)
+            parts = [np.stack([made[each].channels for each in few]) for few in _batches(len(made), at_once)]
+            said = _Answer.of([self._forward(part) for part in parts])
+            joined = _Answer(
+                edit=tiles.joined(made, said.edit, shape, _UNSEEN)[np.newaxis],
+                types=tiles.joined(made, said.types, shape, 1 / len(self.card.edit_types))[np.newaxis],
+                image=said.image.max(keepdims=True),
+                density=None if said.density is None else tiles.joined(made, said.density, shape, 0.0)[np.newaxis],
+            )
+            yield slice(place, place + 1), joined
+
     @torch.inference_mode()
-    def _forward(self, channels: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+    def _forward(self, channels: NDArray[np.float32]) -> _Answer:
+        """Ask the network; where its matrix has to be padded, so are the maps of the answer."""
         down, across = inputs.padding(*channels.shape[2:])
         tensor = torch.from_numpy(channels).to(self.device)
         if down or across:
             tensor = functional.pad(tensor, (0, across, 0, down), mode="replicate")
         output = self._network(tensor.contiguous(memory_format=torch.channels_last))
-        answers = [output.edit.sigmoid(), output.edit_type.softmax(dim=1), output.image]
-        if output.density is not None:
-            answers.append(output.density.half())
-        return tuple(answer.cpu().numpy() for answer in answers)
+        types = output.edit_type.softmax(dim=1)
+        edit, types, image = (each.cpu().numpy() for each in (output.edit, types, output.image))
+        return _Answer(edit, types, image, None if output.density is None else output.density.cpu().numpy())
 
 
 def available(folder: Path = SHIPPED) -> list[ModelCard]:

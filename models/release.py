@@ -14,12 +14,13 @@ from models.card import ModelCard
 from models.datasets import Case
 from models.evaluation import Figures, families, report, trials_of
 from models.readable import readable
-from models.registry import SHIPPED, LoadedModel, publish
+from models.registry import SHIPPED, LoadedModel, available, publish, verify
 from models.reports.plain import plain
 from models.splits import UNSEEN, Split
 from models.tampering.families import FAMILIES
 from models.training import TrainingConfig
 from models.trials import Plan, Trials
+from models.trials.kept import keep, kept
 
 LICENCE = "CC BY-NC-SA 4.0"
 DATA = {
@@ -62,7 +63,28 @@ def release(
             for split, seed in ((Split.CALIBRATION, 11), (Split.TEST, 7))
         )
         network = fitting.trained(config.network, config.arguments, config.output)
-        return conclude(card, network, heard.result(), measured.result(), folder)
+        trials = heard.result(), measured.result()
+    for path, each in zip(kept_trials(config.output), trials, strict=True):
+        keep(each, path)
+    return conclude(card, network, *trials, folder)
+
+
+def kept_trials(run: Path) -> tuple[Path, Path]:
+    """Where `release` keeps the trials of calibration and of test patients: in the folder of the training run."""
+    return run / "trials-calibration.jsonl.gz", run / "trials-test.jsonl.gz"
+
+
+def refit(name: str, run: Path, *, folder: Path = SHIPPED) -> tuple[ModelCard, Figures]:
+    """Calibrate, fuse and report again from the trials kept in `run`; weights in `folder` stay as they are.
+
+    Raises TrialsUnreadable, and what models.registry.verify raises.
+    """
+    verify(name, folder=folder)
+    card = next(card for card in available(folder) if card.name == name)
+    heard, measured = (kept(path) for path in kept_trials(run))
+    card = fitted(card, heard)
+    figures = plain(report(measured, card))
+    return restate(card, figures, folder), figures
 
 
 def draft(config: TrainingConfig, name: str, version: str) -> ModelCard:
@@ -74,6 +96,7 @@ def draft(config: TrainingConfig, name: str, version: str) -> ModelCard:
         arguments=dict(config.arguments),
         digest="0" * 64,
         licence=LICENCE,
+        tile=config.stages[-1][1],
         domain=domain_ranges(datasets.load(config.data, _cache(config), config.sources)),
         data={name: text for name, text in DATA.items() if name in config.sources or name in UNSEEN},
         families={name: "trained" if name in config.families else "held out" for name in FAMILIES},
@@ -85,21 +108,26 @@ def conclude(
     card: ModelCard, network: nn.Module, heard: Trials, measured: Trials, folder: Path
 ) -> tuple[ModelCard, Figures]:
     """Calibrate on `heard`, report on `measured`, publish both with the network."""
+    card = fitted(card, heard)
+    figures = plain(report(measured, card))
+    card = publish(network, card.model_copy(update={"figures": figures}), folder)
+    _write(card, folder)
+    return card, figures
+
+
+def fitted(card: ModelCard, heard: Trials) -> ModelCard:
+    """The card with all that is learned from the calibration patients."""
     trained = families.trained(card)
-    fitted = calibration.fit(heard, trained)
-    judging = fusing.judge(heard, fitted, calibration.thresholds(heard, fitted, trained), trained)
-    card = card.model_copy(
+    logistics = calibration.fit(heard, trained)
+    judging = fusing.judge(heard, logistics, calibration.thresholds(heard, logistics, trained), trained)
+    return card.model_copy(
         update={
-            "calibration": fitted,
+            "calibration": logistics,
             "thresholds": judging.thresholds,
             "fusion": judging.fused,
             "judging": plain(judging.told),
         }
     )
-    figures = plain(report(measured, card))
-    card = publish(network, card.model_copy(update={"figures": figures}), folder)
-    _write(card, folder)
-    return card, figures
 
 
 def restate(card: ModelCard, figures: Figures, folder: Path = SHIPPED) -> ModelCard:
