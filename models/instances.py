@@ -14,12 +14,12 @@ from torch import Tensor
 
 from models.datasets import Case
 from models.networks.maskrcnn import ADDED, REAL, REMOVED
-from models.samples import PairBatches, Twins
+from models.samples import Crops, PairBatches, Twins
 from models.tampering.families import FAMILIES, EditType
-from models.tampering.material import Mask
+from models.tampering.material import Donor, Mask
 
 Targets = dict[str, Tensor]
-InstanceBatch = tuple[Tensor, list[Targets], list[Tensor]]
+InstanceBatch = tuple[Tensor, list[Targets], list[Tensor] | None]
 # Those that claim something about a tumour, and need no inpainter that was trained on this machine.
 FAMILIES_OF_INSTANCES = tuple(
     name
@@ -29,6 +29,7 @@ FAMILIES_OF_INSTANCES = tuple(
 # Their tumours are marked; those of flair-glioma are not, and would be learned as healthy.
 SOURCES_WITH_INSTANCES = ("brain-lgg", "brain-cheng", "brain-ms")
 
+_SHARES = {"brain-lgg": 0.55, "brain-ms": 0.25}  # of batches: the one has masks of tumours, the other what is none
 _LEAST = 25  # pixels; less of a lesion is the rim of one, or a fault of the mask
 _SOUGHT = 0.75  # chance that a crop is laid over a real lesion, where the case marks any
 _GUESSES = 3  # boxes of a batch's other places that a U-Net might have proposed in vain
@@ -40,8 +41,22 @@ class InstanceBatches(PairBatches):
 
     channels (2·pairs, channels, size, size) bfloat16; for each image targets as torchvision's Mask R-CNN wants them
     (`boxes` as (column0, row0, column1, row1), `labels`, `masks`), and boxes such as models.density would read: near
-    the edit for an edited image, at the same place for its genuine twin, and at others.
+    the edit for an edited image, at the same place for its genuine twin, and at others. Before batch `boxes_from` there
+    are no boxes to propose (None): that much of a run is for what the network is asked of every place.
     """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        donors: Sequence[Donor],
+        families: Sequence[str],
+        stages: Sequence[tuple[int, Crops]],
+        seed: int,
+        boxes_from: int = 0,
+    ) -> None:
+        super().__init__(cases, donors, families, stages, seed)
+        weights = np.array([_SHARES.get(name, 0.2) for name in self._sources])
+        self._weights, self._boxes_from = weights / weights.sum(), boxes_from
 
     def __getitem__(self, step: int) -> InstanceBatch:  # type: ignore[override]
         cv2.setNumThreads(1)
@@ -53,7 +68,7 @@ class InstanceBatches(PairBatches):
         targets = [targets_of(twin.lesion, nothing, None) for twin in twins]
         targets += [targets_of(twin.lesion, twin.region, twin.edit_type) for twin in twins]
         proposals = [_as_proposed(twin, crops.size, rng) for twin in (*twins, *twins)]
-        return torch.from_numpy(channels).to(torch.bfloat16), targets, proposals
+        return torch.from_numpy(channels).to(torch.bfloat16), targets, None if step < self._boxes_from else proposals
 
     def _slice(self, case: Case, rng: np.random.Generator) -> int:
         if case.lesion is None or rng.random() >= _SOUGHT:

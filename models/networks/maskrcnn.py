@@ -1,8 +1,10 @@
 """A light Mask R-CNN for lesions and edits: real, added and removed tumours with masks (He 2017; FPN: Lin 2017).
 
 A box is judged by two questions, *is there a lesion?* and *was the region edited?*, and the classes are their product:
-a removed tumour is no lesion in an edited region. A region proposal network learns to see lesions alone, for where one
-was removed there is nothing to see; such regions are read from the U-Net's density map (models.density) and injected.
+a removed tumour is no lesion in an edited region. The same two are asked of every place first, and the boxes are told
+(Chen 2019, "Hybrid Task Cascade"): boxes are few, and a backbone that learns from them alone learns slowly. A region
+proposal network learns to see lesions alone, for where one was removed there is nothing to see; such regions are read
+from the U-Net's density map (models.density) and injected.
 """
 
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 BACKGROUND, REAL, ADDED, REMOVED = range(4)
 INSTANCE_CLASSES = ("real", "added", "removed")  # label k of a box is INSTANCE_CLASSES[k - 1]
 STRIDE = 32  # of the coarsest level: slices are padded to its multiples
-_ANCHORS = ((8, 12), (16, 24), (32, 45), (64, 90))  # pixels, for the levels of stride 4, 8, 16 and 32
+_ANCHORS = ((8, 16), (24, 34), (48, 64), (90, 128))  # pixels, for the levels of stride 4, 8, 16 and 32
 _ASPECTS = (0.6, 1.0, 1.67)
 
 
@@ -72,6 +74,29 @@ class _Backbone(nn.Module):
         return cast("dict[str, Tensor]", self.pyramid(levels))
 
 
+class _Dense(nn.Module):
+    """The two questions asked of every place of the finest level, and what was answered told to all levels."""
+
+    def __init__(self, pyramid: int) -> None:
+        super().__init__()
+        self.look = nn.Sequential(
+            nn.Conv2d(pyramid, pyramid, 3, 1, 1, bias=False), _norm(pyramid), nn.ReLU(inplace=True)
+        )
+        self.answer = nn.Conv2d(pyramid, 2, 1)
+        self.tell = nn.Conv2d(2, pyramid, 1)
+        nn.init.constant_(self.answer.bias, -2.0)  # most places are neither
+
+    def forward(self, levels: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """The levels, and logits (slices, 2, rows, columns) of the finest: lesion, edited."""
+        logits = self.answer(self.look(levels["0"])).float()
+        shares = logits.sigmoid()
+        told = {
+            name: level + self.tell(functional.adaptive_avg_pool2d(shares, level.shape[-2:]))
+            for name, level in levels.items()
+        }
+        return told, logits
+
+
 class FactorisedPredictor(nn.Module):
     """Two independent answers of a box, as the joint log-probabilities of (nothing, real, added, removed).
 
@@ -109,6 +134,7 @@ class EditMaskRCNN(nn.Module):
         widths = [width, 2 * width, 3 * width, 4 * width]
         levels = [str(level) for level in range(len(widths))]
         self.backbone = _Backbone(channels, widths, pyramid)
+        self.dense = _Dense(pyramid)
         anchors = AnchorGenerator(_ANCHORS, (_ASPECTS,) * len(_ANCHORS))
         self.rpn = RegionProposalNetwork(
             anchors,
@@ -144,10 +170,19 @@ class EditMaskRCNN(nn.Module):
         x: Tensor,
         injected: Sequence[Tensor] | None = None,
         targets: list[dict[str, Tensor]] | None = None,
+        *,
+        boxes: bool = True,
     ) -> list[dict[str, Tensor]] | dict[str, Tensor]:
-        """`injected` are boxes for each slice that the heads look at beside those that the network proposes itself."""
+        """`injected` are boxes for each slice that the heads look at beside those that the network proposes itself.
+
+        `boxes` False, in training: only what is asked of every place is learned.
+        """
         size = (x.shape[2], x.shape[3])
-        features = {name: level.float() for name, level in self.backbone(x).items()}
+        levels, said = self.dense(self.backbone(x))
+        dense = {"loss_dense": dense_loss(said, targets)} if self.training and targets is not None else {}
+        if not boxes:
+            return dense
+        features = {name: level.float() for name, level in levels.items()}
         # Boxes need more digits than bfloat16 has.
         with torch.autocast(x.device.type, enabled=False):
             images = ImageList(x, [size] * len(x))
@@ -155,7 +190,30 @@ class EditMaskRCNN(nn.Module):
             if injected is not None:
                 proposals = [torch.cat([own, more.to(own)]) for own, more in zip(proposals, injected, strict=True)]
             found, head_losses = self.roi_heads(features, proposals, images.image_sizes, targets)
-        return {**losses, **head_losses} if self.training else cast("list[dict[str, Tensor]]", found)
+        return {**dense, **losses, **head_losses} if self.training else cast("list[dict[str, Tensor]]", found)
+
+
+def dense_loss(said: Tensor, targets: Sequence[dict[str, Tensor]]) -> Tensor:
+    """Cross-entropy of both questions and soft Dice of the first, against the share of each place that is covered."""
+    labels = [target["labels"] for target in targets]
+    wanted = torch.stack(
+        [
+            torch.stack(
+                [_covered(target, torch.isin(label, label.new_tensor(of))) for of in ([REAL, ADDED], [ADDED, REMOVED])]
+            )
+            for target, label in zip(targets, labels, strict=True)
+        ]
+    )
+    wanted = functional.avg_pool2d(wanted, wanted.shape[-1] // said.shape[-1])
+    lesion, edited = functional.binary_cross_entropy_with_logits(said, wanted, reduction="none").mean(dim=(0, 2, 3))
+    share, true = said[:, 0].sigmoid(), wanted[:, 0]
+    dice = 1 - (2 * (share * true).sum() + 1) / (share.sum() + true.sum() + 1)
+    return 2.0 * lesion + edited + dice
+
+
+def _covered(target: dict[str, Tensor], chosen: Tensor) -> Tensor:
+    """1 where one of the chosen masks is, else 0: (rows, columns)."""
+    return (target["masks"] * chosen[:, None, None].to(torch.uint8)).sum(dim=0).clamp(max=1).float()
 
 
 def _visible(target: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,9 +16,9 @@ from models.card import INSTANCES, ModelCard
 from models.datasets import Case
 from models.density import DensityBox
 from models.errors import UnknownModel, UnusableVolume, WeightsMismatch
-from models.instance_training import configuration, fit
+from models.instance_training import configuration, fit, lower
 from models.instances import InstanceBatch, InstanceBatches, box_of, parts, targets_of
-from models.networks.maskrcnn import ADDED, REAL, REMOVED, EditMaskRCNN, joint
+from models.networks.maskrcnn import ADDED, REAL, REMOVED, EditMaskRCNN, dense_loss, joint
 from models.samples import Crops
 from models.splits import Split
 from models.tampering.families import EditType
@@ -99,7 +99,8 @@ def test_what_was_removed_is_not_asked_of_the_region_proposals(monkeypatch: pyte
     boxes = torch.tensor([[8.0, 8, 20, 20], [30, 30, 50, 50]])
     target = {"boxes": boxes, "labels": torch.tensor([REAL, REMOVED]), "masks": masks}
     losses = network(torch.zeros(1, len(inputs.CHANNELS), 64, 64), None, [target])
-    assert set(losses) == {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask"}
+    of_boxes = {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask"}
+    assert set(losses) == {*of_boxes, "loss_dense"}
     torch.testing.assert_close(given[0]["boxes"], boxes[:1])
 
 
@@ -259,3 +260,24 @@ def test_a_model_is_loaded_as_what_its_card_says(published_instances: Path, publ
     model = instance_model.load("untrained-instances", folder=published_instances)
     with pytest.raises(UnusableVolume, match="outside 64 to 2048"):
         model.predict(np.zeros((1, 63, 200), dtype=np.float32))
+
+
+def test_boxes_are_learned_after_what_is_asked_of_every_place(cases: list[Case], config: TrainingConfig) -> None:
+    batches = InstanceBatches(cases, [], config.families, [(2, Crops(64, 1))], 1, boxes_from=1)
+    network = EditMaskRCNN(**TINY)
+    assert batches[0][2] is None
+    losses = [lower(network, batches[step], torch.device("cpu"), bfloat16=False)[1] for step in (0, 1)]
+    assert set(losses[0]) == {"loss", "dense"}
+    assert set(losses[1]) > {"dense", "classifier", "mask"}
+
+
+def test_what_is_asked_of_every_place_is_paid_for_where_it_is_wrong() -> None:
+    masks = torch.zeros(2, 32, 32, dtype=torch.uint8)
+    masks[0, 0:8, 0:8], masks[1, 16:32, 16:32] = 1, 1
+    target = {"boxes": torch.zeros(2, 4), "labels": torch.tensor([REAL, REMOVED]), "masks": masks}
+    said = torch.full((1, 2, 8, 8), -9.0)
+    said[0, 0, :2, :2] = said[0, 1, 4:, 4:] = 9.0
+    right = float(dense_loss(said, [target]))
+    said[0, 0, 4:, 4:] = 9.0  # a lesion where one was removed
+    assert right < 0.01
+    assert float(dense_loss(said, [target])) > 1
