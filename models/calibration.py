@@ -9,10 +9,10 @@ from scipy.optimize import minimize
 
 from models.card import Calibration, Logistic, Thresholds, strongest_run
 from models.figures import auc, f1, upper_bound
+from models.fusion import RUNS
 from models.tampering.families import TRAINED
 from models.trials import PIXEL_THRESHOLDS, StudyTrial, Trials
 
-_RUNS = (1, 2, 3, 4)
 _AS_GOOD = 0.012  # of AUC
 _QUIET_SLICES = 0.01  # share of genuine slices that may pass the slice threshold
 _REVIEW, _SUSPECT = 0.05, 0.01  # rates of genuine series at each threshold that shall not be exceeded
@@ -71,11 +71,14 @@ def run_of(studies: Sequence[StudyTrial]) -> int:
 
     The longer, the less a single slice decides.
     """
-    ranking = {}
-    for length in _RUNS:
-        scores = [(strongest_run(trial.logits, length), trial.family is not None) for trial in studies]
-        ranking[length] = auc([score for score, edited in scores if edited], [s for s, edited in scores if not edited])
-    return max((length for length, value in ranking.items() if value >= max(ranking.values()) - _AS_GOOD), default=1)
+    scores = np.array([[strongest_run(trial.logits, length) for length in RUNS] for trial in studies], np.float64)
+    return RUNS[longest_as_good(scores, np.array([trial.family is not None for trial in studies], np.bool_))]
+
+
+def longest_as_good(scores: NDArray[np.float64], edited: NDArray[np.bool_]) -> int:
+    """Which of RUNS, whose `scores` (series, runs) are given, `run_of` takes."""
+    ranking = [auc(column[edited], column[~edited]) for column in scores.T]
+    return max(place for place, value in enumerate(ranking) if value >= max(ranking) - _AS_GOOD)
 
 
 def thresholds(trials: Trials, calibration: Calibration, trained: Sequence[str] = TRAINED) -> Thresholds:
@@ -128,14 +131,20 @@ def _at_least_even(logistic: Logistic, logit: float) -> float:
     return float(np.clip(logistic.probability(logit), 0.5, 0.9999))
 
 
-def logistic(logits: Sequence[float], edited: Sequence[bool]) -> Logistic:
-    """Platt's scaling with both classes weighted as equally frequent."""
-    x, y = np.asarray(logits, dtype=np.float64), np.asarray(edited)
-    weight = np.where(y, 0.5 / max(int(y.sum()), 1), 0.5 / max(int((~y).sum()), 1))
+def logistic(logits: Sequence[float] | NDArray[np.float64], edited: Sequence[bool] | NDArray[np.bool_]) -> Logistic:
+    """Platt's scaling with both classes weighted as equally frequent.
+
+    A class of n says 1 / (n + 2) for the other one, as Platt (1999) has it: no few series, however well they are told
+    apart, make anything certain.
+    """
+    x, y = np.asarray(logits, dtype=np.float64), np.asarray(edited, np.bool_)
+    count = np.where(y, max(int(y.sum()), 1), max(int((~y).sum()), 1))
+    weight, doubt = 0.5 / count, 1.0 / (count + 2.0)
 
     def loss(parameters: NDArray[np.float64]) -> float:
-        z = np.exp(parameters[0]) * x + parameters[1]
-        return float((weight * np.logaddexp(0.0, np.where(y, -z, z))).sum() + 1e-4 * parameters[0] ** 2)
+        z = np.where(y, -1.0, 1.0) * (np.exp(parameters[0]) * x + parameters[1])
+        wrong = (1.0 - doubt) * np.logaddexp(0.0, z) + doubt * np.logaddexp(0.0, -z)
+        return float((weight * wrong).sum() + 1e-4 * parameters[0] ** 2)
 
     found = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-8, "maxiter": 2000})
     return Logistic(slope=float(np.exp(found.x[0])), offset=float(found.x[1]))

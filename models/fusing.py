@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from models import fusion
-from models.calibration import logistic, run_of, turns
+from models.calibration import logistic, longest_as_good, turns
 from models.card import Calibration, Fusion, Logistic, Thresholds, strongest_run
 from models.figures import auc, calibration_error
 from models.tampering.families import TRAINED
@@ -22,7 +22,7 @@ from models.trials import StudyTrial, Trials
 FloatArray = NDArray[np.float64]
 
 _PENALTIES = (0.003, 0.01, 0.03, 0.1)
-_FREE = 1e-3  # penalty of the run that would decide alone: a strong one on the others leads back to it
+_FREE = 1e-3  # penalty of the run that would decide alone
 _FEWEST = 4  # patients to fuse on, and patients for a calibration of a group's own
 _FEWEST_GENUINE = 8  # series of a group
 _BETTER = 0.005  # of log loss; a fusion that gains less is not worth its numbers
@@ -54,6 +54,11 @@ class _Series:
         return _Series(trials, self.values[chosen], self.edited[chosen], self.patients[chosen], self.depths[chosen])
 
     @property
+    def run(self) -> int:
+        """Which feature is the run of slices that would decide alone; runs are the first features."""
+        return longest_as_good(self.values[:, : len(fusion.RUNS)], self.edited)
+
+    @property
     def weights(self) -> FloatArray:
         """Genuine and edited as equally frequent."""
         share = max(int(self.edited.sum()), 1), max(int((~self.edited).sum()), 1)
@@ -83,7 +88,7 @@ def judge(
     if not reason:
         scores = _left_out(series, lambda rest: _weigher(rest, _penalty(rest)))
         told["leave_one_patient_out"] = {
-            "strongest run": _figures(_left_out(series, _runner), series),
+            "strongest run": _figures(_left_out(series, lambda rest: _weigher(rest, None)), series),
             "fusion": _figures(scores, series),
         }
         reason = _not_better(*told["leave_one_patient_out"].values())
@@ -134,18 +139,7 @@ def _left_out(series: _Series, fit: Callable[[_Series], _Fitted]) -> FloatArray:
     return scores
 
 
-def _runner(series: _Series) -> _Fitted:
-    """The strongest run alone: of which length, and its logistic."""
-    run = run_of(series.trials)
-
-    def raw(of: _Series) -> list[float]:
-        return [strongest_run(trial.logits, run) for trial in of.trials]
-
-    fitted = logistic(raw(series), series.edited.tolist())
-    return lambda other: np.array([_log_odds(fitted, score) for score in raw(other)])
-
-
-def _weigher(series: _Series, penalty: float) -> _Fitted:
+def _weigher(series: _Series, penalty: float | None) -> _Fitted:
     weights, offset = _fit(series, penalty)
     return lambda other: np.asarray(other.values @ weights + offset)
 
@@ -159,15 +153,20 @@ def _penalty(series: _Series) -> float:
     return min(_PENALTIES, key=loss)
 
 
-def _fit(series: _Series, penalty: float) -> tuple[FloatArray, float]:
-    """Weights of the features and an offset: logistic regression, each weight of the sign that makes sense."""
+def _fit(series: _Series, penalty: float | None) -> tuple[FloatArray, float]:
+    """Weights of the features and an offset: logistic regression, each weight of the sign that makes sense.
+
+    The run that would decide alone is free; the others are drawn to none by `penalty`, held there where it is None.
+    """
     names, weight = list(fusion.FEATURES), series.weights
     mean = weight @ series.values
     spread = np.sqrt(weight @ (series.values - mean) ** 2)
     alive = spread > 1e-6
+    if penalty is None:
+        alive &= np.arange(len(names)) == series.run
     scaled = np.where(alive, (series.values - mean) / np.where(alive, spread, 1.0), 0.0)
-    strength = np.full(len(names), penalty)
-    strength[names.index(f"run of {run_of(series.trials)}")] = _FREE
+    strength = np.full(len(names), penalty or _FREE)
+    strength[series.run] = _FREE
     sign = np.where(series.edited, -1.0, 1.0)
 
     def loss(parameters: FloatArray) -> tuple[float, FloatArray]:
@@ -191,7 +190,7 @@ def _fused(series: _Series, scores: FloatArray, penalty: float) -> tuple[Fusion,
         part = series.among(own)
         patients, genuine = len(set(part.patients)), int((~part.edited).sum())
         if patients >= _FEWEST and genuine >= _FEWEST_GENUINE and part.edited.any():
-            groups[str(depth)] = logistic(scores[own].tolist(), part.edited.tolist())
+            groups[str(depth)] = logistic(scores[own], part.edited)
             words[str(depth)] = f"calibrated on its own {genuine} genuine series of {patients} patients"
         else:
             words[str(depth)] = (
@@ -201,7 +200,7 @@ def _fused(series: _Series, scores: FloatArray, penalty: float) -> tuple[Fusion,
     return Fusion(
         weights=named,
         offset=offset,
-        pooled=logistic(scores.tolist(), series.edited.tolist()),
+        pooled=logistic(scores, series.edited),
         groups=groups,
         loudest=_loudest(series),
         through_plane=bool(set(fusion.CONSISTENCY) & set(named)),

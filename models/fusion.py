@@ -16,10 +16,10 @@ from models import consistency
 from models.card import Calibration, Fusion, ModelCard, strongest_run
 
 NATIVE, EIGHT_BIT = "native depth", "8 bit"  # the groups that may have a calibration of their own
-_RUNS = (1, 2, 3, 4)
+RUNS = (1, 2, 3, 4)
 CONSISTENCY = ("jitter", "edges", "noise", "band")  # of models.consistency
 FEATURES = {  # with the sign that a coefficient may have
-    **{f"run of {length}": 1 for length in _RUNS},
+    **{f"run of {length}": 1 for length in RUNS},
     "persistence": 1,
     "strength": 1,
     "volume": 1,
@@ -119,7 +119,7 @@ def features(logits: NDArray[np.float32], found: Evidence, calibration: Calibrat
     values = np.maximum(np.asarray(logits, np.float64), _SILENT)
     even = -calibration.slice.offset / calibration.slice.slope  # a slice above it is rather edited than not
     return {
-        **{f"run of {length}": strongest_run(values, length) for length in _RUNS},
+        **{f"run of {length}": strongest_run(values, length) for length in RUNS},
         "persistence": float(np.log1p(_longest(values > even))),
         "strength": found.strength,
         "volume": float(np.log(found.volume + 1e-3)),
@@ -138,7 +138,7 @@ def _longest(above: NDArray[np.bool_]) -> int:
 
 def reach(card: ModelCard) -> int:
     """The length of the longest run of slices that counts; a shorter stretch is judged with what is around it."""
-    return card.calibration.run if card.fusion is None else max(card.calibration.run, *_RUNS)
+    return card.calibration.run if card.fusion is None else max(card.calibration.run, *RUNS)
 
 
 def probability(card: ModelCard, logits: NDArray[np.float32], found: Evidence | None) -> float:

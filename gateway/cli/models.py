@@ -85,6 +85,33 @@ def _covers(card: "ModelCard | ImageModelCard") -> tuple[list[str], list[str]]:
     return sorted(modalities), [organ.value for organ in card.organs]
 
 
+@app.command("refit")
+def refit(
+    name: Annotated[str, typer.Argument(help="An edit network that was published; its weights stay.")],
+    runs: RunsOption = Path("runs"),
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="With cards/ and weights/; those that ship by default.")
+    ] = None,
+) -> None:
+    """Fit calibration, fusion and thresholds again, and report again, from the trials kept when it was published.
+
+    Needs neither images nor training; the card and its page are written anew.
+    """
+    from models import release
+    from models.registry import SHIPPED
+
+    with plain_faults():
+        card, figures = release.refit(name, runs / name, folder=folder or SHIPPED)
+    told, whole = card.judging, figures["studies"]["all"]
+    for line in (
+        f"series are judged by {told['by']}: {told['why']}",
+        f"review from {card.thresholds.review:.3f}, suspect from {card.thresholds.suspect:.3f}",
+        f"of {whole['genuine']} genuine series {whole['genuine_at_review']} reach REVIEW and "
+        f"{whole['genuine_at_suspect']} SUSPECT; AUC of series {whole['auc']:.3f}",
+    ):
+        answers.print(line, highlight=False, soft_wrap=True)
+
+
 def train(
     name: Annotated[str, typer.Argument(help="The model's name; a run of this name that was stopped goes on.")],
     data: DataOption,
