@@ -21,7 +21,7 @@ def readable(card: ModelCard) -> str:
         _table(field_table(figures)),
         *_tables("Edited slices", ranking(figures)),
         *_tables("Four classes", tabulated.four_classes(figures)),
-        *_tables("Regions", [tabulated.froc(figures)]),
+        *_tables("Regions", [tabulated.froc(figures), *tabulated.froc_of_boxes(figures)]),
         *_tables(
             f"False alarms at the slice threshold ({card.thresholds.slice:.3f})",
             [tabulated.alarms("Genuine slices called edited", figures["false_alarms"])],

@@ -73,6 +73,7 @@ def evaluate_edits(
         typer.echo(json_of(figures), nl=False)
         return agreement.equal or seed != CARDS_SEED
     shown: list[Table] = [published.field_table(figures), *evaluation.tables(figures), tabulated.froc(figures)]
+    shown += tabulated.froc_of_boxes(figures)
     shown += [table for section in extra for table in section.tables]
     for table in terminal_tables(Report(name, [Section("", tables=shown)])):
         answers.print(table)

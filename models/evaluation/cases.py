@@ -17,7 +17,7 @@ def lines(trials: Trials, card: ModelCard) -> Iterator[dict[str, Any]]:
     for kind, group in (("slice", trials.slices), ("condition", trials.conditions)):
         for trial, counts in zip(group, pixels(group, card), strict=True):
             yield {"kind": kind, **_plain(trial), "pixels": plain(counts)}
-    for name, others in (("scan", trials.scans), ("series", trials.studies)):
+    for name, others in (("scan", trials.scans), ("boxes", trials.boxes), ("series", trials.studies)):
         for other in others:
             yield {"kind": name, **_plain(other)}
 

@@ -12,7 +12,7 @@ from models.evaluation.reliability import reliability
 from models.evaluation.series import series
 from models.evaluation.slices import Figures, alarms, images
 from models.splits import UNSEEN
-from models.trials import SliceTrial, Trials
+from models.trials import ScanTrial, SliceTrial, Trials
 
 
 def report(trials: Trials, card: ModelCard, *, unseen: Sequence[str] = UNSEEN) -> Figures:
@@ -32,7 +32,9 @@ def report(trials: Trials, card: ModelCard, *, unseen: Sequence[str] = UNSEEN) -
         [name for name in names if any(t.family == name for t in slices)]
         for names in (families.own(card), families.more(card))
     )
-    scans = [scan for scan in trials.scans if scan.family is None or scan.family in own]
+    scans, boxes = (
+        [scan for scan in group if scan.family is None or scan.family in own] for group in (trials.scans, trials.boxes)
+    )
     overall, at_home = images(trained, card, bounds=True), images(known, card, bounds=True)
     error = reliability(trained, genuine, card)
     return {
@@ -70,15 +72,18 @@ def report(trials: Trials, card: ModelCard, *, unseen: Sequence[str] = UNSEEN) -
             **{name: _calibrated(name, trained, genuine, card) for name in sources},
         },
         "classes": classes([*known, *quiet], card),
-        "froc": {
-            "known sources": regions.froc([s for s in scans if not s.alone and s.source not in unseen]),
-            **{
-                name: regions.froc([s for s in scans if s.source == name])
-                for name in sorted({scan.source for scan in scans})
-            },
-        },
+        "froc": _froc(scans, unseen),
+        "froc_boxes": _froc(boxes, unseen) if boxes else {},
         **groups.groups(known, quiet, card),
         "by_condition": groups.conditions([t for t in trials.conditions if t.source not in unseen], card),
+    }
+
+
+def _froc(scans: Sequence[ScanTrial], unseen: Sequence[str]) -> Figures:
+    names = sorted({scan.source for scan in scans})
+    return {
+        "known sources": regions.froc([s for s in scans if not s.alone and s.source not in unseen]),
+        **{name: regions.froc([s for s in scans if s.source == name]) for name in names},
     }
 
 

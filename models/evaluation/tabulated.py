@@ -74,9 +74,9 @@ def studies(figures: Figures) -> Table:
     return Table("Series", columns, cells)
 
 
-def froc(figures: Figures) -> Table:
-    """Regions found at fixed false alarms a scan."""
-    rates = list(figures["froc"]["known sources"]["sensitivity"])
+def froc(figures: Figures, *, of: str = "froc", caption: str = "Regions (FROC)") -> Table:
+    """Regions found at fixed false alarms a scan; `of` "froc_boxes": boxes of a density map."""
+    rates = list(figures[of]["known sources"]["sensitivity"])
     columns = ["scans of", "genuine scans", "edits", *(f"found at {rate} a scan" for rate in rates), "found at all"]
     cells: list[list[Cell]] = [
         [
@@ -86,10 +86,16 @@ def froc(figures: Figures) -> Table:
             *(_between(row["sensitivity"][rate], row["intervals"][rate]) for rate in rates),
             Measured(row["found_at_all"], digits=2),
         ]
-        for name, row in figures["froc"].items()
+        for name, row in figures[of].items()
     ]
     note = "False alarms are counted on genuine scans; a source of single images counts each as a scan."
-    return Table("Regions (FROC)", columns, cells, note)
+    return Table(caption, columns, cells, note)
+
+
+def froc_of_boxes(figures: Figures) -> list[Table]:
+    """The same of the boxes of a density map; empty of a model without one."""
+    caption = "Boxes of the density map (FROC)"
+    return [froc(figures, of="froc_boxes", caption=caption)] if figures.get("froc_boxes") else []
 
 
 def four_classes(figures: Figures) -> Sequence[Table]:

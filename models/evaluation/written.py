@@ -109,8 +109,9 @@ def _regions(trials: Trials, card: ModelCard, figures: Figures) -> Section:
     curves = {name: regions.points(part) for name, part in parts.items()}
     return Section(
         "Regions",
-        "An edit is found when a region lies in it by a fifth and covers a tenth of it.",
-        tables=[tables.froc(figures)],
+        "An edit is found when a region lies in it by a fifth and covers a tenth of it; by the boxes of a density map, "
+        "when one overlaps the box around it on some slice by an intersection over union of 0.3.",
+        tables=[tables.froc(figures), *tables.froc_of_boxes(figures)],
         pictures=[froc(curves, "FROC: edits hit against false alarms on genuine scans")],
     )
 

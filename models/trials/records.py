@@ -91,11 +91,15 @@ class Shown:
 
 @dataclass
 class Trials:
-    """Everything that was tried in one run. `edits` are checksums of the edited images, in order."""
+    """Everything that was tried in one run. `edits` are checksums of the edited images, in order.
+
+    `boxes` are as `scans`, but of the boxes of a density map; none of a model without one.
+    """
 
     slices: list[SliceTrial] = field(default_factory=list)
     studies: list[StudyTrial] = field(default_factory=list)
     scans: list[ScanTrial] = field(default_factory=list)
+    boxes: list[ScanTrial] = field(default_factory=list)
     conditions: list[SliceTrial] = field(default_factory=list)
     misses: list[Shown] = field(default_factory=list)
     alarms: list[Shown] = field(default_factory=list)

@@ -17,6 +17,7 @@ from models.tampering.benign import resized
 from models.tampering.compose import Tampered, tamper_volume
 from models.tampering.material import Donor, Material
 from models.trials import showing
+from models.trials.boxes import boxes
 from models.trials.conditions import CONDITIONS
 from models.trials.records import PIXEL_THRESHOLDS, Plan, ScanTrial, SliceTrial, StudyTrial, Trials
 from models.trials.regions import regions
@@ -66,7 +67,7 @@ class _Tried:
         genuine = self.model.predict(volume.astype(np.float32), case.spacing)
         for index in range(len(volume)):
             self._genuine(volume, index, genuine, index)
-        self._scan(None, False, regions(genuine.edit))
+        self._scan(None, False, genuine)
         self._study(None, False, genuine.image_logit, genuine.edit, volume)
         native = volume.dtype.itemsize > 1
         made = []
@@ -102,7 +103,7 @@ class _Tried:
         self._study(tampered.family, touched, logits, edit, tampered.volume)
         if counted:
             self.trials.edits.append(zlib.crc32(np.ascontiguousarray(tampered.volume[seen]).tobytes()))
-        self._scan(tampered.family, touched, regions(said.edit, tampered.mask[seen]))
+        self._scan(tampered.family, touched, said, tampered.mask[seen])
         for place, index in enumerate(seen):
             if tampered.mask[index].sum() >= _EDITED:
                 self._edited(volume, tampered, index, (said, place), float(genuine.image_logit[index]), touched)
@@ -117,7 +118,7 @@ class _Tried:
             said = self.model.predict(slice_.astype(np.float32))
             logits[index] = float(said.image_logit[0])
             self._genuine(slice_, 0, said, index)
-            self._scan(None, False, regions(said.edit))
+            self._scan(None, False, said)
         made = []
         for names, rng in ((families, rngs[0]), (more, rngs[1])):
             for family in names:
@@ -128,7 +129,7 @@ class _Tried:
                     if tampered is None or tampered.mask.sum() < _EDITED:
                         continue
                     said = self.model.predict(tampered.volume.astype(np.float32))
-                    self._scan(family, touched, regions(said.edit, tampered.mask))
+                    self._scan(family, touched, said, tampered.mask)
                     self._edited(slice_, tampered, 0, (said, 0), logits[int(index)], touched, int(index))
                     if family in families:
                         self.trials.edits.append(zlib.crc32(np.ascontiguousarray(tampered.volume).tobytes()))
@@ -241,9 +242,18 @@ class _Tried:
         found = fusion.evidence(edit, logits, volume, case.spacing, through_plane=self.plan.through_plane)
         self.trials.studies.append(StudyTrial(case.source, case.patient, family, touched, logits, found))
 
-    def _scan(self, family: str | None, touched: bool, scores: NDArray[np.float32]) -> None:
+    def _scan(
+        self, family: str | None, touched: bool, said: SlicePredictions, mask: NDArray[np.bool_] | None = None
+    ) -> None:
+        """What is pointed at in a scan, and with the `mask` of its edit what hits that."""
         case = self.case
-        self.trials.scans.append(ScanTrial(case.source, case.patient, family, touched, case.separate, scores))
+
+        def trial(scores: NDArray[np.float32]) -> ScanTrial:
+            return ScanTrial(case.source, case.patient, family, touched, case.separate, scores)
+
+        self.trials.scans.append(trial(regions(said.edit, mask)))
+        if said.density is not None:
+            self.trials.boxes.append(trial(boxes(said.density, mask)))
 
     def _about(self, number: int, family: str | None, touched: bool, logit: float) -> dict[str, Any]:
         case = self.case
