@@ -21,6 +21,7 @@ from storage.tables import DeliveryState, RevisionState
 log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_UNDELIVERED = frozenset({DeliveryState.WAITING, DeliveryState.SENT})  # sent: the archive has not committed itself yet
 FRESH_SECONDS = 2.0  # two collectors, or an impatient one, cost the database one look
 
 
@@ -72,7 +73,7 @@ class Exposition:
         queues = GaugeMetricFamily("scanwarden_queue_depth", "What waits for a role.", labels=("queue",))
         queues.add_metric(("analyse",), found.revisions.get(RevisionState.CLOSED, 0))
         queues.add_metric(("encode",), found.revisions.get(RevisionState.ANALYSED, 0))
-        waiting = sum(count for (state, _), count in found.deliveries.items() if state is DeliveryState.WAITING)
+        waiting = sum(count for (state, _), count in found.deliveries.items() if state in _UNDELIVERED)
         queues.add_metric(("deliver",), waiting)
         return queues
 

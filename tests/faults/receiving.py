@@ -207,7 +207,7 @@ def rounds(number: int, folder: Path, seed: int, *, services: int = 1, report: b
         with lock:
             done += 1
         if report:
-            print(f"\r{done} of {number} kills", end="", file=sys.stderr, flush=True)
+            print(f"\r{done} kills, of {number} at least", end="", file=sys.stderr, flush=True)
 
     found: list[Findings] = []
 

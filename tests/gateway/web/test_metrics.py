@@ -112,7 +112,7 @@ def test_what_waits_is_told_by_queue_state_and_destination(start: Start) -> None
         session.add(analysis)
         session.flush()
         for number, (destination, state) in enumerate(
-            [("pacs", "WAITING"), ("pacs", "DELIVERED"), ("gone-1", "DEAD"), ("gone-2", "DEAD")]
+            [("pacs", "WAITING"), ("pacs", "SENT"), ("pacs", "DELIVERED"), ("gone-1", "DEAD"), ("gone-2", "DEAD")]
         ):
             evidence = Evidence(
                 analysis_id=analysis.id, profile="orthanc", kind="SR", sop_instance_uid=f"2.{number}",
@@ -125,7 +125,7 @@ def test_what_waits_is_told_by_queue_state_and_destination(start: Start) -> None
     page = samples(web.ask("/metrics").body)
     assert page["scanwarden_queue_depth{queue=analyse}"] == 2
     assert page["scanwarden_queue_depth{queue=encode}"] == 1
-    assert page["scanwarden_queue_depth{queue=deliver}"] == 1
+    assert page["scanwarden_queue_depth{queue=deliver}"] == 2  # one is sent and not committed
     assert page["scanwarden_revisions{state=failed}"] == 1
     assert 7200 <= page["scanwarden_oldest_unanalysed_revision_seconds"] < 7300
     assert page["scanwarden_deliveries{destination=pacs,state=delivered}"] == 1
