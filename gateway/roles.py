@@ -6,6 +6,7 @@ one of several that receive, is also given its number and the file descriptor of
 
 import ctypes
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -118,6 +119,10 @@ def _receive(app: App, listening: socket.socket | None) -> None:
     from gateway.dicom import receiver
     from gateway.dicom.tls import TlsFault
 
+    # What is loaded by now stays for good. pynetdicom's port collects garbage every few seconds, all of it under the
+    # interpreter's lock: a pause for every sender, and a tenth of the receive path's processor time.
+    gc.collect()
+    gc.freeze()
     try:
         receiver.start(app.settings, app.database, app.store, listening=listening)
     except (receiver.PortUnavailable, TlsFault) as fault:
