@@ -90,11 +90,8 @@ class GatewaySocket(ClosingSocket):
         room = self.view[self.end :]
         count = self._receive(self.socket, room)
         if count and self._is_tls:
-            # A record holds 16 KiB at most: gather some before they are handed on
-            while count < len(room) and self.socket.pending():  # type: ignore[attr-defined]
-                more = self._receive(self.socket, room[count:])
-                if not more:
-                    break
+            # A read brings one record, of 16 KiB at most: gather what has arrived before it is handed on
+            while count < len(room) and (more := self._receive(self.socket, room[count:])):
                 count += more
         if count:
             self.end += count
