@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
@@ -92,14 +93,24 @@ class InstanceFacts:
     received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:
-        uids = ("sop_instance_uid", "sop_class_uid", "study_uid", "series_uid", "transfer_syntax")
-        for name, longest in (*((uid, 64) for uid in uids), ("source_ae", 16), ("source_address", 64)):
-            value = getattr(self, name)
+        for (name, longest), value in zip(_LONGEST.items(), _texts(self), strict=True):
             if not (1 <= len(value) <= longest and value.isascii() and value.isprintable()):
                 raise InstanceRefused(
                     f"{name} has to be 1 to {longest} printable ASCII characters, it has {len(value)}; "
                     "the sender has to correct the instance"
                 )
+
+
+_LONGEST = {
+    "sop_instance_uid": 64,
+    "sop_class_uid": 64,
+    "study_uid": 64,
+    "series_uid": 64,
+    "transfer_syntax": 64,
+    "source_ae": 16,
+    "source_address": 64,
+}
+_texts = attrgetter(*_LONGEST)
 
 
 class Disposition(StrEnum):
@@ -226,11 +237,13 @@ def _write_copies(own: Direct, copies: Sequence[_Copy]) -> None:
             if copy.repeats:
                 repeated.append({"id": copy.id, "repeats": copy.repeats})
             continue
-        row = copy.row | {"repeats": copy.repeats, "received_at": own.moment(copy.row["received_at"])}
+        row = copy.row
+        row["repeats"], row["received_at"] = copy.repeats, own.moment(row["received_at"])
         if copy.id is None:
             new.append(row)
         else:
-            returned.append(row | {"id": copy.id})
+            row["id"] = copy.id
+            returned.append(row)
     own.run(_NEW_COPY, new)
     own.run(_RETURNED, returned)
     own.run(_REPEATED, repeated)

@@ -6,6 +6,7 @@ Only what nearly every sender sends is read here; anything else is left to pynet
 import re
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 C_STORE_RQ, C_STORE_RSP = 0x0001, 0x8001
@@ -76,20 +77,30 @@ def read_store_request(command: bytes) -> StoreRequest | None:
 
 def store_response(context_id: int, request: StoreRequest, status: int, comment: str | None) -> bytes:
     """The P-DATA-TF PDU that answers `request`; `comment` in ASCII, 64 characters at most."""
+    uid = request.sop_instance_uid.encode("ascii")
+    before, after = _response(context_id, request.sop_class_uid, status, comment, len(uid))
+    return b"".join((before, _US.pack(request.message_id), after, uid, b"\0" * (len(uid) % 2)))
+
+
+@lru_cache(maxsize=64)
+def _response(context_id: int, sop_class_uid: str, status: int, comment: str | None, uid: int) -> tuple[bytes, bytes]:
+    """What stands before and after the message's number, up to an instance's UID of `uid` bytes; the same for most."""
     elements = [
-        _uid(SOP_CLASS, request.sop_class_uid),
+        _uid(SOP_CLASS, sop_class_uid),
         _number(COMMAND_FIELD, C_STORE_RSP),
-        _number(RESPONDED_TO, request.message_id),
-        _number(DATA_SET_TYPE, NO_DATA_SET),
-        _number(STATUS, status),
+        _ELEMENT.pack(0, RESPONDED_TO, 2),
     ]
+    following = [_number(DATA_SET_TYPE, NO_DATA_SET), _number(STATUS, status)]
     if comment:
         text = comment.encode("ascii")
-        elements.append(_element(COMMENT, text + b" " * (len(text) % 2)))
-    elements.append(_uid(SOP_INSTANCE, request.sop_instance_uid))
-    body = b"".join(elements)
-    command = _element(GROUP_LENGTH, len(body).to_bytes(4, "little")) + body
-    return _PDU.pack(0x04, len(command) + 6, len(command) + 2, context_id, 0x03) + command
+        following.append(_element(COMMENT, text + b" " * (len(text) % 2)))
+    uid += uid % 2
+    following.append(_ELEMENT.pack(0, SOP_INSTANCE, uid))
+    before, after = b"".join(elements), b"".join(following)
+    body = len(before) + 2 + len(after) + uid
+    command = _element(GROUP_LENGTH, body.to_bytes(4, "little"))
+    size = len(command) + body
+    return _PDU.pack(0x04, size + 6, size + 2, context_id, 0x03) + command + before, after
 
 
 def _element(number: int, value: bytes) -> bytes:

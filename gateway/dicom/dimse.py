@@ -84,6 +84,7 @@ class GatewayDimse(DIMSEServiceProvider):
     def __init__(self, association: "GatewayAssociation") -> None:
         super().__init__(association)
         self.arriving: Arriving | None = None
+        self._answers_fit: bool | None = None  # any answer of ours in one PDU of the peer's; None: not asked yet
         self._sending = threading.RLock()  # fragments of two messages must not mix (PS3.8 annex E)
 
     @property
@@ -140,14 +141,16 @@ class GatewayDimse(DIMSEServiceProvider):
     def answer_store(self, arriving: Arriving, answer: Answer) -> None:
         """Send a C-STORE response, at once where nothing else waits to be sent."""
         with self._sending:
-            waiting = self.dul.to_provider_queue.queue
-            if not waiting and (self.maximum_pdu_size or MAX_RESPONSE) >= MAX_RESPONSE and self.assoc.is_open:
+            upper = self.assoc.dul
+            if self._answers_fit is None:  # the association is established: it will not change
+                self._answers_fit = (self.maximum_pdu_size or MAX_RESPONSE) >= MAX_RESPONSE
+            if self._answers_fit and not upper.to_provider_queue.queue and self.assoc.is_open:
                 try:
                     pdu = store_response(arriving.context_id, arriving.request, answer.status, answer.comment)
                 except (ValueError, struct.error):  # a comment or a status that takes more care
                     pass
                 else:
-                    self.dul.socket.send(pdu)
+                    upper.socket.send(pdu)
                     return
             request = arriving.request
             response = C_STORE()

@@ -181,8 +181,9 @@ class _Walk:
 
     def _skim(self, implicit: bool, most: int) -> int:
         """Go over plain elements of the first level in a third of the time, up to what `_step` must look at."""
-        data, at, long = self.data, self.position, self.long
-        end = min(self.total, len(data)) - 12
+        data, at, long, values = self.data, self.position, self.long, self.header.values
+        held = len(data)
+        end = min(self.total, held) - 12
         unpack = self.implicit if implicit else self.explicit
         count = 0
         while at <= end and count < most:
@@ -201,8 +202,11 @@ class _Walk:
             if group == 0xFFFE or length == UNDEFINED or following > self.total or tag == CONTRIBUTING_EQUIPMENT:
                 break
             if tag in _TAKEN:
-                self.position = at + header
-                self._take(tag, length)
+                if tag in WANTED and length <= MAX_VALUE and following <= held:
+                    values[tag] = bytes(data[at + header : following])
+                else:
+                    self.position = at + header
+                    self._take(tag, length)
             at = following
             count += 1
         self.position = at

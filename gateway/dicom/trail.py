@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import structlog
@@ -101,6 +102,7 @@ class Trail:
                     return
 
 
+@lru_cache(maxsize=256)
 def printable(ae_title: str) -> str:
     """An AE title as a stranger sent it, fit for a log."""
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in ae_title.strip())[:16] or UNKNOWN

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii as _quoted
+from operator import attrgetter
 from typing import Any, Self
 
 from sqlalchemy import select
@@ -61,6 +62,7 @@ class LedgerRecord:
 
 
 _FIELDS = ("seq", "time", "event", "outcome", "actor", "study_uid", "subject", "details", "previous_hash", "hash")
+_values = attrgetter(*_FIELDS)
 _INSERT = inserting("ledger", _FIELDS)
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 _LAST = Statement("SELECT seq, hash FROM ledger ORDER BY seq DESC LIMIT 1")
@@ -204,7 +206,7 @@ def append(session: Session | Direct, events: Sequence[AuditEvent]) -> list[Ledg
         record = chained(event, head)
         head = record.head
         added.append(record)
-    own.run(_INSERT, [{name: getattr(record, name) for name in _FIELDS} for record in added])
+    own.run(_INSERT, [dict(zip(_FIELDS, _values(record), strict=True)) for record in added])
     own.head = head
     if isinstance(session, Session) and not session.in_nested_transaction():
         session.info[_HEAD] = (session.get_transaction(), head)
