@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inference import calibration, verdict, whole_images
+from inference.comparison import compare
 from inference.decoding import Decode, decode
 from inference.detectors import Detector, detectors_for, used
 from inference.doubles import without_doubles
@@ -179,6 +180,9 @@ def _analyse(
         except MemoryError:
             found.unanalysed.append(Unanalysed(of_series(stack, "more memory is needed than analysis.memory_limit")))
         done += stack.shape[0]
+    compared, omitted = compare(stacks, limits)
+    found.observations += compared
+    found.unanalysed += [Unanalysed(reason, counts=False) for reason in omitted]
     documents = sum(not instance.is_image for instance in unique)
     if documents:
         text = f"{documents:,} object{'s' if documents > 1 else ''} without an image (reports, documents, waveforms …)"

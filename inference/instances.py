@@ -84,6 +84,7 @@ class Instance:
     number: int | None
     frames: tuple[Frame, ...]
     origin: Origin = field(default_factory=Origin)
+    frame_of_reference: str = ""
 
     @property
     def name(self) -> str:
@@ -213,6 +214,7 @@ def _instance(file: Path, dataset: Dataset) -> Instance:
         number=_integer(dataset, "InstanceNumber"),
         frames=_frames(dataset, frames) if is_image else (),
         origin=origin_of(dataset),
+        frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
     )
 
 
