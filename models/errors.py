@@ -51,3 +51,7 @@ class NoSuchDevice(ModelsError):
 
 class MissingEdits(ModelsError):
     """Training wants edits from a bank on disk that was not filled."""
+
+
+class NotWorthShipping(ModelsError):
+    """A trained model misses what is demanded of one that ships; nothing is published."""

@@ -1,7 +1,8 @@
-"""`scanwarden evaluate` of a model of instances: real tumours, edits and false alarms on held-out patients."""
+"""`scanwarden evaluate` of a model of instances: real tumours, edits and the four classes on held-out patients."""
 
-import json
 from pathlib import Path
+
+import typer
 
 from gateway.cli.options import answers, fail
 
@@ -13,30 +14,29 @@ def evaluate_instances(
 ) -> bool:
     """Print the report; whether its figures are those of the card, which only the card's seed is expected to repeat.
 
-    With an `output` folder: report.json.
+    With an `output` folder: report.json and report.html.
     """
-    from rich.table import Table
-
-    from models import evaluation, instance_model, instance_release
-    from models.splits import Split
+    from models import evaluation, instance_model, instance_page, instance_release
+    from models.reports import as_json as json_of
+    from models.reports import terminal_tables, write_html, write_json
 
     if output is not None and output.exists() and not output.is_dir():
-        fail(f"{output} is a file; name a folder for report.json")
+        fail(f"{output} is a file; name a folder for report.json and report.html")
     model = instance_model.load(name)
-    lesion = model.card.thresholds.lesion
-    figures = instance_release.measured(model, data, runs / "cache", split=Split.TEST, seed=seed, lesion=lesion)
-    agreement = evaluation.compare(model.card.figures, figures)
+    figures = instance_release.measured(model, data, runs / "cache", seed=seed)
+    stated = {key: value for key, value in model.card.figures.items() if key != "calibration_patients"}
+    agreement = evaluation.compare(stated, figures)
+    page = instance_page.page(model.card, figures)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        (output / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(figures, output / "report.json")
+        write_html(page, output / "report.html")
     if as_json:
-        answers.print_json(json.dumps(figures))
+        typer.echo(json_of(figures), nl=False)
         return agreement.equal or seed != CARDS_SEED
-    for title, rows in (("Real tumours", figures["real"]), ("Edits", {**figures["kinds"], **figures["families"]})):
-        names = list(next(iter(rows.values()), {}))
-        table = Table("", *(each.replace("_", " ") for each in names), title=title)
-        for label, row in rows.items():
-            table.add_row(label, *(instance_release.number(row[each]) for each in names))
+    for table in terminal_tables(page):
         answers.print(table)
+    for line in (*page.summary, *(text for section in page.sections for text in section.paragraphs)):
+        answers.print(line, highlight=False, soft_wrap=True, markup=False)
     answers.print(agreement.sentence(), highlight=False)
     return agreement.equal or seed != CARDS_SEED

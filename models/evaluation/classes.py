@@ -40,7 +40,7 @@ def answer(trial: SliceTrial, card: ModelCard) -> str:
         return _OF_TYPE[card.edit_types[int(np.argmax(trial.shares))]]
     if np.isnan(trial.tumour_said):
         return NOT_EDITED
-    return REAL if trial.tumour_said >= 0.5 else NONE
+    return REAL if trial.tumour_said >= card.thresholds.lesion else NONE
 
 
 def classes(trials: Sequence[SliceTrial], card: ModelCard) -> Figures:

@@ -84,14 +84,15 @@ class _Dense(nn.Module):
         )
         self.answer = nn.Conv2d(pyramid, 2, 1)
         self.tell = nn.Conv2d(2, pyramid, 1)
-        nn.init.constant_(self.answer.bias, -2.0)  # most places are neither
+        with torch.no_grad():
+            cast("Tensor", self.answer.bias).fill_(-2.0)  # most places are neither
 
     def forward(self, levels: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """The levels, and logits (slices, 2, rows, columns) of the finest: lesion, edited."""
         logits = self.answer(self.look(levels["0"])).float()
         shares = logits.sigmoid()
         told = {
-            name: level + self.tell(functional.adaptive_avg_pool2d(shares, level.shape[-2:]))
+            name: level + self.tell(functional.adaptive_avg_pool2d(shares, (level.shape[2], level.shape[3])))
             for name, level in levels.items()
         }
         return told, logits
@@ -208,7 +209,7 @@ def dense_loss(said: Tensor, targets: Sequence[dict[str, Tensor]]) -> Tensor:
     lesion, edited = functional.binary_cross_entropy_with_logits(said, wanted, reduction="none").mean(dim=(0, 2, 3))
     share, true = said[:, 0].sigmoid(), wanted[:, 0]
     dice = 1 - (2 * (share * true).sum() + 1) / (share.sum() + true.sum() + 1)
-    return 2.0 * lesion + edited + dice
+    return cast("Tensor", 2.0 * lesion + edited + dice)
 
 
 def _covered(target: dict[str, Tensor], chosen: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ _KINDS: dict[str, type[Any]] = {
     "slices": SliceTrial,
     "studies": StudyTrial,
     "scans": ScanTrial,
+    "boxes": ScanTrial,
     "conditions": SliceTrial,
 }
 

@@ -224,7 +224,7 @@ class _Tried:
             position=float("nan") if case.separate else number / max(len(case.images) - 1, 1),
             edit_type=tampered.edit_type.value if tampered else None,
             size=float(2 * np.sqrt(mask.sum() / np.pi) / mask.shape[1]),
-            tumour=_shows_tumour(case, number),
+            tumour=shows_tumour(case, number),
             tumour_said=float("nan") if tumour is None else float(tumour[place]),
             shares=(types * weight).sum(axis=(1, 2)) / max(float(weight.sum()), 1e-6),
         )
@@ -267,7 +267,8 @@ class _Tried:
         }
 
 
-def _shows_tumour(case: Case, number: int) -> bool | None:
+def shows_tumour(case: Case, number: int) -> bool | None:
+    """Whether a slice shows a marked tumour; None where its source marks none."""
     if case.boxes is not None:
         return True
     if case.lesion is not None:

@@ -1,6 +1,7 @@
 """The figures of a model of instances: what finds all is told so, what finds nothing too."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models import instance_release, registry
-from models.card import INSTANCES, ModelCard
+from models import instance_calibration as calibration
+from models import instance_page as page
+from models import instance_release as release
+from models import registry
+from models.card import INSTANCES, ModelCard, Thresholds
 from models.datasets import Case
-from models.instance_evaluation import evaluate
+from models.errors import NotWorthShipping
+from models.instance_evaluation import report
 from models.instance_model import Instance
+from models.instance_trials import InstanceTrials, run
 from models.recipes import RECIPES, recipe_of
+from models.registry import SlicePredictions
+from models.reports.plain import plain
 from models.splits import Split
 from models.tampering.phantom import phantom_volume
 
@@ -32,8 +40,10 @@ class Knowing:
     def __init__(self, case: Case, *, blind: bool) -> None:
         self._case, self._blind = case, blind
 
-    def predict(self, volume: NDArray[np.float32], proposals: Any, *, only: Sequence[int]) -> list[list[Instance]]:
-        assert len(proposals) == len(volume)
+    def predict(
+        self, volume: NDArray[np.float32], proposals: Any = None, *, only: Sequence[int]
+    ) -> list[list[Instance]]:
+        assert proposals is None or len(proposals) == len(volume)
         return [[] if self._blind else self._on(volume, index) for index in only]
 
     def _on(self, volume: NDArray[np.float32], index: int) -> list[Instance]:
@@ -50,37 +60,130 @@ class Knowing:
         return seen
 
 
+def looked(case: Case, *families: str, blind: bool = False, proposer: Any = None) -> InstanceTrials:
+    model: Any = Knowing(case, blind=blind)
+    return run(model, proposer, [case], [], families, seed=1, quiet=True)
+
+
+CARD = ModelCard(
+    name="finder", version="1", task=INSTANCES, network="edit_maskrcnn", arguments={}, digest="a" * 64,
+    licence="test", domain={"rows": (64.0, 512.0)}, data={"phantom": "generated"}, judges_edits=False,
+    known_failures=("It is a test.",),
+)  # fmt: skip
+
+
 def test_what_sees_all_is_told_so(case: Case) -> None:
-    model: Any = Knowing(case, blind=False)
-    said = evaluate(model, None, [case], [], ("smooth_fill", "painted"), quiet=True)
-    real = said["real"]["phantom"]
-    assert (real["series"], real["lesions"], real["slices_with_a_lesion"], real["slices_without"]) == (1, 1, 3, 2)
-    assert (real["lesions_found"], real["found_on_slices"], real["dice_mean"], real["false_on_slices"]) == (1, 1, 1, 0)
-    assert said["lesion_threshold"] <= 0.8
-    assert said["kinds"]["removed"]["found_at_5_percent"] == 1
-    assert said["kinds"]["removed"]["of_these_class_right"] == 1
-    assert said["kinds"]["added"]["of_these_class_right"] == 0
+    figures = report(looked(case, "smooth_fill", "painted"), CARD, None)
+    real = figures["real"]["phantom"]
+    assert (real["series"], real["lesions"], real["found"], real["dice"], real["dice_series"]) == (1, 1, 1, 1, 1)
+    assert (real["on_slices"], real["false_a_series"], real["slices_without"], real["false_slices"]) == (1, 0, 2, 0)
+    kinds = figures["kinds"]
+    assert kinds["removed"]["found_at_5_percent"] == kinds["removed"]["kind_right"] == 1
+    assert kinds["added"]["found_at_5_percent"] == 1
+    assert kinds["added"]["kind_right"] == 0
+    assert figures["edits"]["auc"] == 1
+    assert "classes" not in figures
 
 
 def test_what_sees_nothing_is_told_so(case: Case) -> None:
+    figures = report(looked(case, "smooth_fill", blind=True), CARD, None)
+    real = figures["real"]["phantom"]
+    assert (real["found"], real["dice"], real["dice_series"]) == (0, 0, 0)
+    assert figures["kinds"]["removed"]["found_at_5_percent"] == 0
+    assert figures["edits"]["auc"] == 0.5
+
+
+def test_what_is_marked_where_no_lesion_is_costs_a_false_one_and_no_dice_of_the_lesion(case: Case) -> None:
+    class Seeing(Knowing):
+        def _on(self, volume: NDArray[np.float32], index: int) -> list[Instance]:
+            extra = Instance("real", 0.65, (10, 10, 22, 22), np.ones((12, 12), np.float32))
+            return [*super()._on(volume, index), extra]
+
+    model: Any = Seeing(case, blind=False)
+    trials = run(model, None, [case], [], (), seed=1, quiet=True)
+    low, high = (
+        report(trials, CARD.model_copy(update={"thresholds": Thresholds(lesion=threshold)}), None)["real"]["phantom"]
+        for threshold in (0.6, 0.7)
+    )
+    assert (low["false_a_series"], low["false_slices"], low["dice"]) == (1, 1, 1)
+    assert low["dice_series"] < 0.6
+    assert (high["false_a_series"], high["false_slices"], high["dice_series"]) == (0, 0, 1)
+    assert calibration.lesion_threshold(trials) == pytest.approx(0.1)  # one false lesion is allowed, and Dice is equal
+
+
+def test_an_edited_series_is_looked_at_as_often_as_was_asked(case: Case) -> None:
+    families = ("smooth_fill", "telea", "painted", "copy_move")
     model: Any = Knowing(case, blind=True)
-    said = evaluate(model, None, [case], [], ("smooth_fill",), lesion=0.5, quiet=True)
-    assert said["real"]["phantom"]["lesions_found"] == 0
-    assert said["real"]["phantom"]["dice_mean"] == 0
-    assert said["kinds"]["removed"]["found_at_5_percent"] == 0
+    tried = [
+        {each.trial.family for each in run(model, None, [case], [], families, seed=1, edits=n, quiet=True).slices}
+        for n in (0, 2)
+    ]
+    assert tried[0] == {None}
+    assert len(tried[1] - {None}) == 2
 
 
-def test_the_page_of_a_card_shows_its_figures(case: Case) -> None:
-    model: Any = Knowing(case, blind=False)
-    card = ModelCard(
-        name="finder", version="1", task=INSTANCES, network="edit_maskrcnn", arguments={}, digest="a" * 64,
-        licence="test", domain={"rows": (64.0, 512.0)}, data={"phantom": "generated"}, judges_edits=False,
-        figures=evaluate(model, None, [case], [], ("smooth_fill",), quiet=True), known_failures=("It is a test.",),
-    )  # fmt: skip
-    page = instance_release.readable(card)
-    assert "| phantom | 1 | 1 | 1.00 | 3 | 1.00 | 1.00 | 2 | 0.00 |" in page
-    assert "| smooth_fill |" in page
-    assert "- `rows`: 64 to 512" in page
+class Beside:
+    """A U-Net that flags the middle of every slice, says that all was added, and is sure of every other slice."""
+
+    def __init__(self) -> None:
+        self.card = ModelCard(
+            name="unet", version="3", network="edit_unet", arguments={}, digest="b" * 64, licence="test",
+            edit_types=("added", "removed", "resynthesised"),
+        )  # fmt: skip
+
+    def predict(self, volume: NDArray[np.float32], _: Any, *, only: Sequence[int]) -> SlicePredictions:
+        edit = np.zeros((len(only), *volume.shape[1:]), np.float32)
+        edit[:, 20:80, 20:80] = 0.9
+        types = np.tile(np.array([0.5, 0.3, 0.2], np.float32)[:, None, None], (len(only), 1, *volume.shape[1:]))
+        return SlicePredictions(edit, np.array([(-1.0) ** index for index in only], np.float32), types)
+
+
+def test_both_networks_together_make_the_four_classes(case: Case) -> None:
+    unmarked = looked(replace(case, lesion=None), "smooth_fill", proposer=Beside())
+    gone = next(each for each in unmarked.slices if each.trial.family)
+    assert int(gone.trial.shares.argmax()) == 0  # the U-Net alone calls it added
+    assert int(gone.shares.argmax()) == 1
+    figures = report(looked(case, "smooth_fill", proposer=Beside()), CARD, Beside().card)
+    found = figures["classes"]
+    assert found["truths"] == ["real tumour", "no tumour", "removed tumour"]
+    assert found["tells_tumours"]
+    assert 0 < found["accuracy_four"] < 1
+    assert figures["proposer"] == "unet 3"
+
+
+def test_a_second_network_has_a_say_on_edits_only_where_it_helps(case: Case) -> None:
+    patients = [replace(case, patient=name, series=name) for name in ("one", "two", "three")]
+    trials = InstanceTrials()
+    for each in patients:
+        more = looked(each, "smooth_fill", "telea", proposer=Beside())
+        for name in ("lesions", "series", "slices"):
+            getattr(trials, name).extend(getattr(more, name))
+    card = CARD.model_copy(update={"calibration": calibration.calibrated(trials)})
+    says, figures = calibration.judges(trials, card, Beside().card)
+    assert says
+    assert figures["gain"] == figures["both_auc"] - figures["unet_auc"] > 0.1
+    mute = InstanceTrials(trials.lesions, trials.series, [replace(each, edited=-4.0) for each in trials.slices])
+    assert not calibration.judges(mute, card, Beside().card)[0]
+    assert not calibration.judges(trials, card, None)[0]
+
+
+def test_what_misses_the_rule_is_not_published(case: Case) -> None:
+    assert release.chosen(CARD, looked(case)).thresholds.lesion <= 0.8
+    with pytest.raises(NotWorthShipping, match="0% of 1 real lesions"):
+        release.chosen(CARD, looked(case, blind=True))
+
+
+def test_the_page_and_the_card_show_the_figures(case: Case) -> None:
+    trials = looked(case, "smooth_fill", proposer=Beside())
+    card = CARD.model_copy(update={"figures": plain(report(trials, CARD, Beside().card))})
+    said = page.readable(ModelCard.model_validate_json(card.model_dump_json()))
+    assert "| phantom | 1 | 1 | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 | 0.00 | 2 | 0.00 |" in said
+    assert "| smooth_fill |" in said
+    assert "| removed tumour |" in said
+    assert "- `rows`: 64.0 to 512.0" in said
+    shown = page.page(card, card.figures)
+    assert "1 real lesions" in shown.summary[0]
+    assert {"Real tumours of held-out patients", "Confusion matrix (slices)"} <= {each.caption for each in shown.tables}
 
 
 def test_a_name_says_which_training_is_meant(tmp_path: Path) -> None:
@@ -92,4 +195,4 @@ def test_a_name_says_which_training_is_meant(tmp_path: Path) -> None:
 
 
 def test_the_unet_that_proposes_regions_is_one_that_ships() -> None:
-    assert instance_release.PROPOSER in {card.name for card in registry.available()}
+    assert release.PROPOSER in {card.name for card in registry.available()}

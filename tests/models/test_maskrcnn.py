@@ -134,6 +134,8 @@ def test_instances_of_a_batch_are_decided_by_seed_and_step_alone(cases: list[Cas
     assert torch.equal(channels, again)
     for one, other in zip(targets, same_targets, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
+    assert proposals is not None
+    assert same_proposals is not None
     assert all(torch.equal(one, other) for one, other in zip(proposals, same_proposals, strict=True))
     labels = [set(target["labels"].tolist()) for target in targets]
     assert not (labels[0] | labels[1]) & {ADDED, REMOVED}
