@@ -30,6 +30,7 @@ def readable(card: ModelCard) -> str:
             f"Series, at review ({card.thresholds.review:.3f}) and suspect ({card.thresholds.suspect:.3f})",
             [tabulated.studies(figures)],
         ),
+        *(_list("How a series is judged", judging(card)) if card.judging else []),
         *_tables("Calibration", [tabulated.reliability(figures)]),
         *_tables("Compression, matrix, noise", [tabulated.ranking("After each condition", figures["by_condition"])]),
         *_list("Domain (outside it: abstain)", [_range(name, ends) for name, ends in card.domain.items()]),
@@ -38,6 +39,33 @@ def readable(card: ModelCard) -> str:
         "How these figures are measured: [docs/evaluation.md](../../docs/evaluation.md).\n",
     ]
     return "\n".join(parts)
+
+
+def judging(card: ModelCard) -> list[str]:
+    """Whether series are judged by a fusion, why, on how much that rests, and which false alarms cannot be excluded."""
+    told = card.judging
+    lines = [
+        f"by: {told['by']}; {told['why']}",
+        f"calibrated on {told['genuine_series']} genuine and {told['edited_series']} edited series of "
+        f"{told['patients']} patients",
+    ]
+    for name, row in told.get("leave_one_patient_out", {}).items():
+        lines.append(
+            f"{name}, on patients left out: AUC {row['auc']:.3f}, log loss {row['log_loss']:.3f}, "
+            f"calibration error {row['calibration_error']:.3f}"
+        )
+    if card.fusion is not None:
+        weights = (f"{name} {weight:+.3g}" for name, weight in card.fusion.weights.items())
+        lines.append(f"weights: {', '.join(weights)}; offset {card.fusion.offset:+.3g}")
+        lines += [f"{name}: {words}" for name, words in told["groups"].items()]
+    for name in ("review", "suspect"):
+        bound = told[f"{name}_bound"]
+        words = "as wanted" if bound["reached"] else f"{bound['wanted']:.0%} cannot be shown by so few"
+        lines.append(
+            f"{name} from {told[name]:.3f}: {bound['alarms']} of {bound['of']} genuine series pass, at most "
+            f"{bound['at_most']:.1%} of such series with 95 % confidence ({words})"
+        )
+    return lines
 
 
 def ranking(figures: Figures) -> list[Table]:

@@ -48,30 +48,36 @@ def alarms(caption: str, rows: Mapping[str, Figures]) -> Table:
 
 
 def studies(figures: Figures) -> Table:
-    """Series as a decision sees them."""
+    """Series as a decision sees them, and beside it as the strongest run of slices alone would see them."""
     columns = [
         "series of",
         "genuine",
         "edited",
         "AUC",
+        "ECE",
         "genuine at review",
         "at suspect",
         "edited at review",
         "at suspect",
     ]
+    rows = dict(figures["studies"])
+    whole = rows.get("all", {}).get("without_fusion")
+    if whole is not None:
+        rows["all, by the strongest run alone"] = whole
     counts, shares = ("genuine", "edited"), ("edited_at_review", "edited_at_suspect")
     cells: list[list[Cell]] = [
         [
             name,
             *(row[key] for key in counts),
             Measured(row["auc"]),
+            Measured(row.get("calibration_error", float("nan"))),
             row["genuine_at_review"],
             row["genuine_at_suspect"],
             *(Measured(row[key], digits=2) for key in shares),
         ]
-        for name, row in figures["studies"].items()
+        for name, row in rows.items()
     ]
-    return Table("Series", columns, cells)
+    return Table("Series", columns, cells, "ECE: calibration error, genuine and edited series weighted alike.")
 
 
 def froc(figures: Figures, *, of: str = "froc", caption: str = "Regions (FROC)") -> Table:

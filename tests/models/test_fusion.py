@@ -187,8 +187,8 @@ def test_the_calibration_error_weighs_both_kinds_alike() -> None:
     assert np.isnan(balanced_calibration_error(np.zeros(0), np.ones(2)))
 
 
-def _whole(rng: np.random.Generator) -> Trials:
-    made = _trials(rng, 3, helps=True)
+def _whole(rng: np.random.Generator, patients: int = 3) -> Trials:
+    made = _trials(rng, patients, helps=True)
     for number in range(12):
         family = "telea" if number % 2 else None
         pixels = np.tile(np.array([30, 5, 20]), (len(PIXEL_THRESHOLDS), 1)) * (family is not None)
@@ -198,6 +198,28 @@ def _whole(rng: np.random.Generator) -> Trials:
         made.scans.append(ScanTrial("s", f"p{number}", family, False, False, np.array([1.0], np.float32)))
     made.edits += [1, 2, 3]
     return made
+
+
+def test_a_model_is_refitted_from_kept_trials_without_training(published: Path, tmp_path: Path) -> None:
+    folder, run = tmp_path / "models", tmp_path / "run"
+    for part in ("cards/untrained.json", "weights/untrained.safetensors"):
+        (folder / part).parent.mkdir(parents=True)
+        (folder / part).write_bytes((published / part).read_bytes())
+    before = ModelCard.read(folder / "cards" / "untrained.json")
+    made = _whole(np.random.default_rng(3), patients=6)
+    for path in release.kept_trials(run):
+        keep(made, path)
+    card, figures = release.refit("untrained", run, folder=folder)
+    assert ModelCard.read(folder / "cards" / "untrained.json") == card
+    assert (card.digest, card.families) == (before.digest, before.families)
+    assert card.fusion is not None
+    whole = figures["studies"]["all"]
+    assert whole["auc"] > whole["without_fusion"]["auc"]
+    assert whole["unlike_any_calibrated"] == {"genuine": 0, "edited": 0}
+    page = (folder / "cards" / "untrained.md").read_text(encoding="utf-8")
+    assert "by: fusion" in page
+    assert "5% cannot be shown by so few" in page
+    assert "all, by the strongest run alone" in page
 
 
 def test_kept_trials_are_the_trials(tmp_path: Path) -> None:
