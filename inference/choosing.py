@@ -12,7 +12,7 @@ from inference.body_parts import body_part_for, covers_organ
 from inference.coverage import as_if_of, names_no_body_part
 from inference.detectors import Detector
 from inference.volume import Stack
-from inference.whole_images import UNRECOGNISED, Agreement
+from inference.whole_images import Agreement, unrecognised
 from models.images.organs import Organ
 
 
@@ -44,14 +44,14 @@ def by_header(stack: Stack, detectors: Sequence[Detector]) -> Choice:
 
 def unseen(first: Choice, fault: str) -> Choice:
     """Where nothing could be decoded for a whole-image model to look at."""
-    return Choice(refusal=f"{UNRECOGNISED} in its images: {fault} ({first.refusal})")
+    return Choice(refusal=f"{unrecognised(fault, ' in its images')} ({first.refusal})")
 
 
 def by_organ(stack: Stack, first: Choice, detectors: Sequence[Detector], shown: Agreement) -> Choice:
     """After a whole-image model has looked; `first` is what the headers alone allow."""
     also = f" ({first.refusal})" if first.refusal else ""
     if shown.organ is Organ.UNKNOWN:
-        why = f"{UNRECOGNISED} in its images: {shown.reason}" if shown.reason else f"{UNRECOGNISED} in its images"
+        why = unrecognised(shown.reason, " in its images")
         return Choice(refusal=why + also) if shown.is_none or not first.detectors else replace(first, doubt=why)
     fitting = [detector for detector in detectors if covers_organ(detector.card, shown.organ)]
     if not fitting:

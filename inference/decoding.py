@@ -62,7 +62,7 @@ def refuse_unreadable(instance: Instance, max_voxels: int) -> None:
     if not syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
         held = instance.file.stat().st_size
         if held < needed:
-            raise _too_short(instance, needed, held)
+            raise _too_short(instance, needed, held, "the whole file")
     if voxels > max_voxels:
         raise TooLarge(
             f"{instance.name}: {instance.rows:,}×{instance.columns:,}×{len(instance.frames):,} is more than "
@@ -228,11 +228,11 @@ def _rescaled(values: NDArray[np.generic], dataset: Dataset, slope: float, inter
     return np.asarray(values.astype(np.float64) * slope + intercept, np.float32)
 
 
-def _too_short(instance: Instance, needed: int, held: int) -> PixelDataTooShort:
+def _too_short(instance: Instance, needed: int, held: int, where: str = "pixel data") -> PixelDataTooShort:
     allocated = instance.bits[0]
     frames = f"×{len(instance.frames)}" if len(instance.frames) > 1 else ""
     return PixelDataTooShort(
-        f"{instance.name}: pixel data holds {held:,} bytes, {instance.rows}×{instance.columns}{frames}×{allocated} bit "
+        f"{instance.name}: {where} holds {held:,} bytes, {instance.rows}×{instance.columns}{frames}×{allocated} bit "
         f"needs {needed:,}; ask the sender to resend it"
     )
 

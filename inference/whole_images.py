@@ -24,6 +24,11 @@ NONE = "none"
 UNRECOGNISED = "no organ that I know"
 
 
+def unrecognised(reason: str, where: str = "") -> str:
+    """That no organ is known, and why; a reason that says no more than that is not told again."""
+    return f"{UNRECOGNISED}{where}{f': {reason}' if reason and not reason.startswith('no organ') else ''}"
+
+
 @dataclass(frozen=True)
 class Agreement:
     """What the slices of one stack show together.

@@ -22,7 +22,7 @@ from inference.pictures.subjects import Subject, pixels_of
 from inference.presented import Grey, chosen, stretched
 from inference.saliency import Saliency, rests_on
 from inference.volume import SourceSlice
-from inference.whole_images import UNRECOGNISED, Look
+from inference.whole_images import UNRECOGNISED, Look, unrecognised
 from models.errors import ModelsError
 from models.images.organs import Organ
 from models.images.prediction import ImageModel
@@ -235,10 +235,7 @@ def _organ(synthesis: SeriesSynthesis | None, judges: Judges) -> tuple[Organ, st
 
 def _unrecognised(synthesis: SeriesSynthesis | None) -> str:
     """Why a whole-image model names no organ; empty where it does, or none looked."""
-    if synthesis is None or synthesis.organ != Organ.UNKNOWN:
-        return ""
-    said = synthesis.reason.startswith("no organ")  # the model's own words for it
-    return f"{UNRECOGNISED}{f': {synthesis.reason}' if synthesis.reason and not said else ''}"
+    return "" if synthesis is None or synthesis.organ != Organ.UNKNOWN else unrecognised(synthesis.reason)
 
 
 def _taken_for(organ: Organ, synthesis: SeriesSynthesis | None) -> list[str]:

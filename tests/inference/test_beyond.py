@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from models.images.organs import Organ
 from models.images.prediction import ImageModel
 from tests.image_models import KnownImages, always
 from tests.inference.conftest import KnownCube, WriteSeries
+from tests.plain_files import nifti_file
 
 PLACE = ((2, 5), (20, 28), (30, 38))
 ELSEWHERE: dict[str, Any] = {"domain": {"rows": (200.0, 600.0)}}
@@ -214,10 +214,8 @@ def test_the_flag_survives_the_way_to_the_next_step(write_series: WriteSeries, n
 def test_a_nifti_volume_is_judged_by_the_same_rule(
     tmp_path: Path, noise: Voxels, detector: KnownCube, verdict: Verdict
 ) -> None:
-    image: Any = nibabel.Nifti1Image
-    made = image(noise.transpose(2, 1, 0).astype(np.int16), np.diag([0.8, 0.9, 4.0, 1.0]))
-    (tmp_path / "a.nii").write_bytes(made.to_bytes())
-    (subject,) = subjects_of(sort_files([tmp_path / "a.nii"]).plain, tmp_path, volumes=False)
+    file = nifti_file(tmp_path / "a.nii", noise.transpose(2, 1, 0).astype(np.int16))
+    (subject,) = subjects_of(sort_files([file]).plain, tmp_path, volumes=False)
     limits = Limits(8, 1 << 24, time.monotonic() + 60, None)
     brains = KnownImages(always(Organ.BRAIN_MR))
     analysis = judge(subject, Judges([detector], brains), limits, read_pixels).analysis

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread, dcmwrite
+from pydicom import Dataset, dcmread
 from pydicom.uid import DigitalXRayImageStorageForPresentation, SecondaryCaptureImageStorage
 
 from storage.audit.events import AuditEventType
 from storage.overview import study_detail
 from storage.tables import RevisionState
+from tests.bad_images import changed, set_pixels
 from tests.faults import service
 from tests.faults.harness import Archive, Gateway, wait_for
 from tests.faults.modality import STORESCU, SentStudy, make_study, send
@@ -53,20 +54,6 @@ class Site:
 def smooth(index: int) -> NDArray[np.uint16]:
     """What the stand-in takes for generated: an image without noise."""
     return (200 + 4 * ROWS + 3 * COLUMNS + 7 * index).astype(np.uint16)
-
-
-def changed(study: SentStudy, change: Callable[[int, Dataset], None]) -> SentStudy:
-    for index, file in enumerate(study.files):
-        dataset = dcmread(file)
-        change(index, dataset)
-        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-        dcmwrite(file, dataset, enforce_file_format=True)
-    return study
-
-
-def set_pixels(dataset: Dataset, pixels: NDArray[np.uint16]) -> None:
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.PixelData = pixels.astype("<u2").tobytes()
 
 
 def generated(index: int, dataset: Dataset) -> None:
