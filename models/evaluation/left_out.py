@@ -21,7 +21,15 @@ from models.splits import UNSEEN, Split
 from models.training import TrainingConfig
 from models.trials import Plan
 
-PLAN = Plan(edits=1, native_edits=4, single_edits=40, conditions=0, native_conditions=0, single_conditions=0)
+PLAN = Plan(
+    edits=1,
+    native_edits=4,
+    single_edits=40,
+    conditions=0,
+    native_conditions=0,
+    single_conditions=0,
+    through_plane=False,
+)
 
 
 class NothingToLeaveOut(ModelsError):
