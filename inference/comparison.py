@@ -6,7 +6,7 @@ alone.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -173,7 +173,8 @@ def difference(one: FloatArray, other: FloatArray) -> Difference | None:
     apart = np.where(common, smooth - (gain * there + shift), 0).astype(np.float32)
     weight = np.maximum(_smoothed(common.astype(np.float32), _SLOW), 0.05)
     apart -= np.where(common, _smoothed(apart, _SLOW) / weight, 0).astype(np.float32)
-    equal = float((one[common] == filled[common]).mean())
+    unequal = common & (one != filled)
+    equal = 1.0 - float(unequal.sum() / common.sum())
     noise = max(float(np.median([inputs.noise_level(plane, offset, scale) for plane in one])), 1e-3 * scale)
     energy = np.log(_smoothed(apart * apart, _WIDE) / noise**2 + 1e-3).astype(np.float32)
     matched = Matched(Surroundings.of(one, offset, scale, noise), common)
@@ -181,7 +182,8 @@ def difference(one: FloatArray, other: FloatArray) -> Difference | None:
     loud = ndimage.uniform_filter1d(_smoothed(deviation.astype(np.float32), _WIDE), 3, axis=0, mode="nearest")
     middle = float(np.median(loud[common]))
     spread = max(1.4826 * float(np.median(np.abs(loud[common] - middle))), 0.1)
-    return _standing_out((loud - middle) / spread * common, int(common.sum()), equal)
+    found = _standing_out((loud - middle) / spread * common, int(common.sum()), equal)
+    return found if found is None or not found.is_of_a_copy else _to_the_bit(found, unequal)
 
 
 def _standing_out(loudness: NDArray[np.floating], tissue: int, equal: float) -> Difference | None:
@@ -198,6 +200,19 @@ def _standing_out(loudness: NDArray[np.floating], tissue: int, equal: float) -> 
     return Difference(
         strength, (planes.start, planes.stop - 1), (rows.start, columns.start, rows.stop, columns.stop), equal
     )
+
+
+def _to_the_bit(found: Difference, unequal: NDArray[np.bool_]) -> Difference:
+    """A copy tells exactly where it was changed: no filter need blur that."""
+    first, last = found.slices
+    row0, column0, row1, column1 = found.box
+    inside = np.zeros_like(unequal)
+    inside[first : last + 1, row0:row1, column0:column1] = True
+    planes, rows, columns = (np.flatnonzero((unequal & inside).any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    if not len(planes):
+        return found
+    box = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+    return replace(found, slices=(int(planes[0]), int(planes[-1])), box=box)
 
 
 def _smoothed(volume: FloatArray, sigma: float) -> FloatArray:
