@@ -49,7 +49,7 @@ class Consistency:
 def evidence(volume: NDArray[Any], region: Mask, spacing: tuple[float, float, float] | None) -> Consistency:  # noqa: ARG001  measures in mm may come
     """What speaks for an edit of `region`, a mask of the volume's shape (slices, rows, columns).
 
-    `spacing` in mm, None where unknown. About 0.7 s for a matrix of 256×256.
+    `spacing` in mm, None where unknown. About a second for a matrix of 256×256.
     """
     whole = inputs.as_volume(volume)
     if region.shape != whole.shape or int(region.sum()) < _LEAST or len(whole) < 3:
