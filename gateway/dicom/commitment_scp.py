@@ -102,7 +102,10 @@ class CommitmentService:
         except StorageError as fault:
             log.warning("a request for storage commitment cannot be kept", reason=str(fault))
             request_id, status = None, Status.PROCESSING_FAILURE
-        association.dimse.send_msg(_action_response(message, status), context_id)
+        response = N_ACTION()
+        _address(response, message, status)
+        response.ActionTypeID = message.ActionTypeID
+        association.dimse.send_msg(response, context_id)
         if request_id is not None:
             with self._lock:
                 self._open[request_id] = _Open(association, context_id, syntax)
@@ -118,11 +121,8 @@ class CommitmentService:
             return
         status = self._reported(association, message, _syntax(association, context_id))
         response = N_EVENT_REPORT()
-        response.MessageIDBeingRespondedTo = message.MessageID
-        response.AffectedSOPClassUID = UID(PUSH_MODEL)
-        response.AffectedSOPInstanceUID = UID(PUSH_MODEL_INSTANCE)
+        _address(response, message, status)
         response.EventTypeID = message.EventTypeID
-        response.Status = int(status)
         association.dimse.send_msg(response, context_id)
 
     def close(self) -> None:
@@ -284,14 +284,12 @@ def report_of(row: CommitmentRequest) -> Report:
     )
 
 
-def _action_response(request: N_ACTION, status: Status) -> N_ACTION:
-    response = N_ACTION()
+def _address(response: N_ACTION | N_EVENT_REPORT, request: Any, status: Status) -> None:
+    """What every answer about the one instance of storage commitment says (PS3.4 J.3)."""
     response.MessageIDBeingRespondedTo = request.MessageID
     response.AffectedSOPClassUID = UID(PUSH_MODEL)
     response.AffectedSOPInstanceUID = UID(PUSH_MODEL_INSTANCE)
-    response.ActionTypeID = request.ActionTypeID
     response.Status = int(status)
-    return response
 
 
 def _caller(association: GatewayAssociation) -> tuple[str, str]:

@@ -17,19 +17,18 @@ from pynetdicom.dimse_primitives import C_STORE
 from config.settings import Destination
 from gateway.dicom.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from gateway.dicom.quiet import quiet_pynetdicom
-from gateway.dicom.refusals import STATUS_SUCCESS
 from gateway.dicom.retrieve import (
     Fetched,
     final_status,
     find_instances,
     in_our_words,
+    keep_instance,
     retrieve_query,
-    write_instance,
 )
 from gateway.dicom.scu import Unreachable, associated
 
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
-NOT_OURS, CANNOT_STORE = 0x0124, 0xA700
+NOT_OURS = 0x0124
 _MESSAGE_ID = 1
 
 
@@ -68,12 +67,7 @@ def move_study(
         if not _caused_by(event, caller, fetched):
             return NOT_OURS
         pace()
-        try:
-            uid, path = write_instance(event, folder)
-        except (OSError, ValueError, TypeError):
-            return CANNOT_STORE
-        fetched.files[uid] = path
-        return STATUS_SUCCESS
+        return keep_instance(event, folder, fetched)
 
     contexts = [build_context(MOVE, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])]
     with _listening(target, destination, keep), associated(destination, calling_ae_title, contexts) as association:

@@ -145,12 +145,7 @@ def get_study(
 
     def keep(event: evt.Event) -> int:
         pace()
-        try:
-            uid, path = write_instance(event, folder)
-        except (OSError, ValueError, TypeError):
-            return CANNOT_STORE
-        fetched.files[uid] = path
-        return STATUS_SUCCESS
+        return keep_instance(event, folder, fetched)
 
     _get(destination, calling_ae_title, retrieve_query(study_uid, series_uid), contexts, keep, fetched)
     return fetched
@@ -230,6 +225,16 @@ def find(
                 code = int(status.Status)
                 raise Refused(f"{destination.name} answers C-FIND with status 0x{code:04X}; look at its log", code)
     return answers
+
+
+def keep_instance(event: evt.Event, folder: Path, fetched: Fetched) -> int:
+    """Keep an object among those that were fetched; the status of the C-STORE that brought it."""
+    try:
+        uid, path = write_instance(event, folder)
+    except (OSError, ValueError, TypeError):
+        return CANNOT_STORE
+    fetched.files[uid] = path
+    return STATUS_SUCCESS
 
 
 def write_instance(event: evt.Event, folder: Path) -> tuple[str, Path]:

@@ -150,25 +150,23 @@ def _sex(text: str) -> str:
 
 def _date(text: str) -> str:
     match = re.fullmatch(r"\s*(\d{4})[.\-/]?(\d{2})[.\-/]?(\d{2})\s*", text)
-    plain = "".join(match.groups()) if match else ""
-    try:
-        DA(plain)
-    except ValueError:
-        plain = ""
-    if plain != text:
-        raise _Wrong(plain, "no date as YYYYMMDD")
-    return plain
+    return _rewritten(text, match, DA, "no date as YYYYMMDD")
 
 
 def _time(text: str) -> str:
     match = re.fullmatch(r"\s*(\d{2})(?::?(\d{2})(?::?(\d{2})(\.\d{1,6})?)?)?\.?0*\s*", text)
+    return _rewritten(text, match, TM, "no time as HHMMSS.FFFFFF")
+
+
+def _rewritten(text: str, match: re.Match[str] | None, value: Callable[[str], object], fault: str) -> str:
+    """The parts of a date or time without what stood between them, where that makes a `value`."""
     plain = "".join(part or "" for part in match.groups()) if match else ""
     try:
-        TM(plain)
+        value(plain)
     except ValueError:
         plain = ""
     if plain != text:
-        raise _Wrong(plain, "no time as HHMMSS.FFFFFF")
+        raise _Wrong(plain, fault)
     return plain
 
 
