@@ -27,7 +27,7 @@ from models.tampering.material import Donor, Mask
 from models.trials import PIXEL_THRESHOLDS, SliceTrial
 from models.trials.running import shows_tumour
 
-THRESHOLDS = np.round(np.arange(0.1, 1.0, 0.1), 2)  # of a real tumour's score
+THRESHOLDS = np.round(np.arange(0.1, 1.0, 0.05), 2)  # of a real tumour's score
 NOTHING = -4.0  # the logit of a slice on which no edited instance was seen
 _OVERLAP, _COVERED, _TOUCHED = 0.3, 1 / 3, 0.1
 _LEAST_VOXELS, _LEAST_EDITED = 100, 30

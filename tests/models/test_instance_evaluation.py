@@ -7,17 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
+from models import fitting, inputs, instance_model, networks, registry
 from models import instance_calibration as calibration
 from models import instance_page as page
 from models import instance_release as release
-from models import registry
 from models.card import INSTANCES, ModelCard, Thresholds
 from models.datasets import Case
 from models.errors import NotWorthShipping
+from models.evaluation import compare
 from models.instance_evaluation import report
 from models.instance_model import Instance
+from models.instance_training import configuration
 from models.instance_trials import InstanceTrials, run
 from models.recipes import RECIPES, recipe_of
 from models.registry import SlicePredictions
@@ -196,3 +200,30 @@ def test_a_name_says_which_training_is_meant(tmp_path: Path) -> None:
 
 def test_the_unet_that_proposes_regions_is_one_that_ships() -> None:
     assert release.PROPOSER in {card.name for card in registry.available()}
+
+
+def test_a_release_is_chosen_measured_written_and_measured_again_to_the_same_figures(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    cases = [replace(case, split=split, patient=split.value, series=split.value) for split in Split]
+    monkeypatch.setattr("models.datasets.load", lambda *_: cases)
+    monkeypatch.setattr("models.audits.audit", lambda *_: ())
+    monkeypatch.setattr(calibration, "LEAST_FOUND", 0.0)  # nothing was trained
+    monkeypatch.setattr(calibration, "MOST_FALSE", 99.0)
+    config = replace(
+        configuration(tmp_path, tmp_path / "run"), families=("smooth_fill",), threads=1, sources=("brain-lgg",),
+        arguments={"channels": len(inputs.CHANNELS), "width": 8, "pyramid": 8},
+    )  # fmt: skip
+    config.output.mkdir()
+    torch.manual_seed(0)
+    network = networks.build(config.network, **config.arguments)
+    save_file(network.state_dict(), config.output / fitting.WEIGHTS)
+    card = release.release(config, "finder", "1.2", tmp_path / "published")
+    assert card.proposals_from == "edit-unet"
+    assert set(card.figures) >= {"real", "edits", "kinds", "classes", "calibration_patients"}
+    assert "# finder 1.2" in (tmp_path / "published" / "cards" / "finder.md").read_text(encoding="utf-8")
+    model = instance_model.load("finder", folder=tmp_path / "published")
+    again = release.measured(model, tmp_path, tmp_path)
+    stated = {key: value for key, value in model.card.figures.items() if key != "calibration_patients"}
+    assert compare(stated, again).differences == ()
