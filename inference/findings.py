@@ -123,6 +123,7 @@ class SeriesSynthesis:
 
     `organ` is a value of `models.images.organs.Organ`, "unknown" where the images show none that the model knows;
     `reason` says why then, and `probability`, the calibrated one that the series was generated, is None: no answer.
+    With a probability, ABSTAIN and a reason: what speaks for a generator is a lack of detail, which scanners cause too.
     `verdict` is what the series alone would be called. `images` names the images that were looked at, of `total` in the
     series, `agreeing` of them show the organ. `scores` holds the calibrated probability of each image (None: no organ).
     """

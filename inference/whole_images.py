@@ -6,7 +6,7 @@ the logits of its slices together.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -22,6 +22,10 @@ from models.images.prediction import ImageModel, ImagePrediction
 AUTO = "auto"
 NONE = "none"
 UNRECOGNISED = "no organ that I know"
+INTERPOLATED = (
+    "its images have less detail than their matrix, from a scanner that interpolates or from a generator, and at the "
+    "matrix that their detail fills they look scanned: whether a scanner made them cannot be told"
+)
 
 
 def unrecognised(reason: str, where: str = "") -> str:
@@ -122,8 +126,26 @@ def look(
     for image in images:
         if before_each is not None:
             before_each()
-        answers.append(_checked(model.predict([image], saliency=saliency), model.card))
+        answer = _checked(model.predict([image], saliency=saliency), model.card)
+        answers.append(_at_own_detail(answer, image, model, before_each))
     return answers
+
+
+def _at_own_detail(
+    answer: ImagePrediction, image: NDArray[np.generic], model: ImageModel, before_each: Callable[[], None] | None
+) -> ImagePrediction:
+    """Ask again about an image that was interpolated, at the matrix that it fills."""
+    from models.images.fineness import coarser
+
+    if answer.organ is Organ.UNKNOWN:
+        return answer
+    again = []
+    for smaller in coarser(image):
+        if before_each is not None:
+            before_each()
+        again.append(_checked(model.predict([smaller]), model.card))
+    known = [each.synthesis_logit for each in again if each.organ is not Organ.UNKNOWN]
+    return replace(answer, at_own_detail=min(known)) if known else answer
 
 
 def _checked(answers: Sequence[ImagePrediction], card: ImageModelCard) -> ImagePrediction:
@@ -177,26 +199,34 @@ def judged(looks: Sequence[Look]) -> SeriesSynthesis:
     card = looks[0].card
     predictions = [prediction for each in looks for prediction in each.predictions]
     shown = agreement(predictions, card)
-    logits = np.array([each.synthesis_logit for each in predictions if each.organ is not Organ.UNKNOWN], np.float32)
-    probability = None
+    known = [each for each in predictions if each.organ is not Organ.UNKNOWN]
+    probability, verdict, doubt = None, Verdict.ABSTAIN, ""
     if shown.organ is not Organ.UNKNOWN:
-        alone = len(logits) == 1
-        probability = card.image_probability(float(logits[0])) if alone else card.series_probability(logits)
+        as_stored = _probability_of([each.synthesis_logit for each in known], card)
+        probability = _probability_of([each.surest for each in known], card)
+        verdict = _verdict(probability, card, alone=len(known) == 1)
+        if verdict is Verdict.CLEAR and _verdict(as_stored, card, alone=len(known) == 1) is not Verdict.CLEAR:
+            verdict, doubt = Verdict.ABSTAIN, INTERPOLATED
     return SeriesSynthesis(
         series_uid=looks[0].series_uid,
         model=card.name,
         organ=shown.organ.value,
         organ_probability=shown.probability,
         probability=probability,
-        verdict=_verdict(probability, card, alone=len(logits) == 1),
+        verdict=verdict,
         images=tuple(image for each in looks for image in each.images),
         scores=tuple(
-            None if each.organ is Organ.UNKNOWN else card.image_probability(each.synthesis_logit)
-            for each in predictions
+            None if each.organ is Organ.UNKNOWN else card.image_probability(each.surest) for each in predictions
         ),
         agreeing=shown.agreeing,
         total=sum(each.total for each in looks),
-        reason=shown.reason,
+        reason=shown.reason or doubt,
+    )
+
+
+def _probability_of(logits: Sequence[float], card: ImageModelCard) -> float:
+    return (
+        card.image_probability(logits[0]) if len(logits) == 1 else card.series_probability(np.array(logits, np.float32))
     )
 
 
