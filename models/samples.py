@@ -29,7 +29,7 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 _SHARES = {"brain-lgg": 0.34, "brain-cheng": 0.2, "brain-ms": 0.26, "flair-glioma": 0.2}
 _TRIES = 12
 _WIDER = 1.35  # than the crop: what is cut away again hides the borders of a slab
-_SCANNED = 0.55  # of slabs, about: as another scanner would have made them
+_SCANNED = 0.25  # of slabs, about: as another scanner would have made them
 _TISSUE = 0.2  # of a slab, at least
 _LIKE_TUMOURS = 0.82  # of what was added or removed anywhere; the rest is small, as an attacker may want it
 

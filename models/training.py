@@ -35,7 +35,7 @@ class TrainingConfig:
     arguments: dict[str, int] = field(default_factory=lambda: {"channels": len(inputs.CHANNELS), "width": 16})
     sources: tuple[str, ...] = ("brain-lgg", "brain-cheng", "brain-ms", "flair-glioma")
     families: tuple[str, ...] = TRAINED
-    stages: tuple[tuple[int, int, int], ...] = ((4500, 128, 16), (700, 256, 6))
+    stages: tuple[tuple[int, int, int], ...] = ((4800, 128, 16),)
     learning_rate: float = 2e-3
     seed: int = 1
     threads: int = 2

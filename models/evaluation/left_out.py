@@ -4,6 +4,7 @@ Each is a training run of its own, `scanwarden train NAME --without-family F`, i
 out; nothing is trained here. Thresholds are those of the model that was trained on everything.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from models.splits import UNSEEN, Split
 from models.training import TrainingConfig
 from models.trials import Plan
 
+_LONGEST = 120  # characters of a folder's name; file systems end at 255 bytes
 PLAN = Plan(
     edits=1,
     native_edits=4,
@@ -46,7 +48,10 @@ class LeftOut:
     def folder(self, name: str) -> str:
         """The run's folder: `edit-unet-without-family-telea-source-brain-ms`."""
         parts = [f"{kind}-{value}" for kind, value in self._parts()]
-        return "-".join([name, "without", *parts]) if parts else name
+        label = "-".join([name, "without", *parts]) if parts else name
+        if len(label) <= _LONGEST:
+            return label
+        return f"{label[:_LONGEST]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
     def command(self, name: str) -> str:
         """What trains such a run."""

@@ -12,6 +12,7 @@ from models.datasets import Case
 from models.evaluation import left_out
 from models.evaluation.left_out import LeftOut, NothingToLeaveOut, without
 from models.splits import Split
+from models.tampering.families import FAMILIES
 from models.tampering.phantom import phantom_volume
 from models.training import TrainingConfig, train
 from models.trials import Plan
@@ -77,3 +78,11 @@ def test_leave_one_out_collects_the_runs_that_there_are_and_names_the_missing(
     section = left_out.section(figures)
     assert section.tables[0].rows[0][0] == "without telea"
     assert "2 runs are missing" in section.paragraphs[1]
+
+
+def test_many_left_out_still_make_the_name_of_one_folder() -> None:
+    many = tuple(FAMILIES)
+    first, second = (LeftOut(names).folder("edit-unet") for names in (many, many[:-1]))
+    assert first != second
+    assert len(first) < 200
+    assert LeftOut(("telea",)).folder("edit-unet") == "edit-unet-without-family-telea"
