@@ -63,8 +63,7 @@ def store_rows() -> Iterator[tuple[str, str, str]]:
 def retrieved_rows() -> Iterator[tuple[str, str]]:
     """What we answer to a C-STORE that a C-GET or C-MOVE of ours caused."""
     yield hexadecimal(STATUS_SUCCESS), "kept"
-    for status in sorted({retrieve.CANNOT_STORE, move.CANNOT_STORE}):
-        yield hexadecimal(status), "it cannot be written, or its UID is none"
+    yield hexadecimal(retrieve.CANNOT_STORE), "it cannot be written, or its UID is none"
     yield hexadecimal(move.NOT_OURS), "C-MOVE: not caused by our request (PS3.7 9.1.1.1)"
 
 
