@@ -4,9 +4,10 @@
 ships it, but for its size: it may not enlarge the slice. Rounds alternate between us and the peer, the figures are
 medians; beside the time of the wall stands the time that the processor was busy, by which a machine with other work is
 fairly measured. How long a Mask R-CNN takes depends on what it finds: both are measured with nothing found and with
-sixteen instances, masks included. Weights do not change the time: what is found is set by hand, all else is random in
-the peer, and in ours where no weights ship. Memory is that of a process of its own that looks at 16 slices of 256×256
-and of 512×512. Where a GPU is visible, slices a second in batches of 1 and 32 as well.
+sixteen instances, masks included. The U-Net is asked in squares where its card says so. Weights do not change the
+time: what is found is set by hand, all else is random in the peer, and in ours where no weights ship. Memory is that of
+a process of its own that looks at 16 slices of 256×256 and of 512×512. Where a GPU is visible, slices a second in
+batches of 1 and 32 as well.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-from models import inputs, instance_training, networks, registry
+from models import inputs, instance_training, networks, registry, tiles
 from models.card import INSTANCES, ModelCard
 from models.networks.maskrcnn import EditMaskRCNN
 
@@ -39,9 +40,13 @@ INJECTED = torch.tensor([[40.0, 40, 80, 80], [120, 60, 150, 90], [90, 150, 130, 
 Call = Callable[[], Any]
 
 
+def shipped_unet() -> ModelCard | None:
+    return next((card for card in registry.available() if card.network.startswith("edit_unet")), None)
+
+
 def unet() -> nn.Module:
     """The shipped U-Net, or one with random weights where none is shipped."""
-    card = next((card for card in registry.available() if card.network.startswith("edit_unet")), None)
+    card = shipped_unet()
     if card is None:
         return networks.build("edit_unet_density", channels=len(inputs.CHANNELS)).eval()
     return registry.load_verified(card.name, registry.SHIPPED, ModelCard)[1].eval()
@@ -88,6 +93,20 @@ def channels(slices: int, device: str = "cpu") -> Tensor:
     return made.contiguous(memory_format=torch.channels_last)
 
 
+def squares(slices: int, device: str = "cpu") -> Tensor:
+    """Slices as the U-Net is asked about them: in squares where its card says so, of tissue everywhere."""
+    card = shipped_unet()
+    if card is None or card.tile is None:
+        return channels(slices, device)
+    size = min(card.tile, MATRIX)
+    cut = [
+        channels(slices, device)[..., row : row + size, column : column + size]
+        for row in tiles.starts(MATRIX, size)
+        for column in tiles.starts(MATRIX, size)
+    ]
+    return torch.cat(cut).contiguous(memory_format=torch.channels_last)
+
+
 @torch.inference_mode()
 def timed(calls: dict[str, Call], rounds: int) -> dict[str, tuple[float, float]]:
     """Median seconds of wall and of processor of each call, the calls taking turns."""
@@ -107,7 +126,11 @@ def calls(device: str = "cpu", slices: int = 1, *, finds: bool) -> dict[str, Cal
     """What is measured: our two networks, and the peer, each on as many slices at once."""
     first, second, peer = (network.to(device) for network in (unet(), maskrcnn(finds=finds), stock(finds=finds)))
     first, second = (network.to(memory_format=torch.channels_last) for network in (first, second))
-    seen, plain = channels(slices, device), list(torch.rand(slices, 3, MATRIX, MATRIX, device=device))
+    seen, parts, plain = (
+        channels(slices, device),
+        squares(slices, device),
+        list(torch.rand(slices, 3, MATRIX, MATRIX, device=device)),
+    )
     injected = [INJECTED.to(device)] * slices
 
     def with_end(call: Call) -> Call:
@@ -119,7 +142,7 @@ def calls(device: str = "cpu", slices: int = 1, *, finds: bool) -> dict[str, Cal
         return ended
 
     return {
-        "U-Net": with_end(lambda: first(seen)),
+        "U-Net": with_end(lambda: first(parts)),
         "Mask R-CNN": with_end(lambda: second(seen, injected)),
         PEER: with_end(lambda: peer(plain)),
     }
@@ -191,7 +214,7 @@ def child() -> None:
     from models.registry import LoadedModel
 
     about = {"version": "0", "network": "none", "arguments": {}, "digest": "0" * 64, "licence": "none"}
-    pixels = LoadedModel(ModelCard(name="u", **about), unet(), "cpu")
+    pixels = LoadedModel(ModelCard(name="u", tile=getattr(shipped_unet(), "tile", None), **about), unet(), "cpu")
     instances = InstanceModel(ModelCard(name="m", task=INSTANCES, **about), maskrcnn(finds=True), "cpu")
     for matrix in (256, 512):
         volume = np.random.default_rng(1).gamma(2, 50, (16, matrix, matrix)).astype(np.float32)

@@ -36,7 +36,7 @@ def of_slice(volume: FloatArray, index: int, size: int, intensity: tuple[float, 
     slab = volume[first : index + 2]
     offset, scale = intensity
     tissue = slab[index - first] > offset + inputs.FOREGROUND * scale
-    places = [(row, column) for row in _starts(volume.shape[1], size) for column in _starts(volume.shape[2], size)]
+    places = [(row, column) for row in starts(volume.shape[1], size) for column in starts(volume.shape[2], size)]
     shares = [float(tissue[row : row + size, column : column + size].mean()) for row, column in places]
     chosen = [place for place, share in zip(places, shares, strict=True) if share >= _LEAST]
     made = []
@@ -66,7 +66,7 @@ def _taper(length: int) -> FloatArray:
     return np.asarray(np.hanning(length + 2)[1:-1] + _RIM, np.float32)
 
 
-def _starts(length: int, size: int) -> list[int]:
+def starts(length: int, size: int) -> list[int]:
     """Where squares begin along an axis: evenly, at most `_APART` of a square apart."""
     if length <= size:
         return [0]

@@ -24,8 +24,8 @@ def head(rows: int = 300, columns: int = 212, slices: int = 3) -> inputs.FloatAr
 @pytest.mark.parametrize(("rows", "columns"), [(64, 64), (129, 200), (256, 256), (512, 460)])
 def test_squares_cover_a_slice_and_overlap_by_a_quarter(rows: int, columns: int) -> None:
     seen = np.zeros((rows, columns), np.int64)
-    for row in (down := tiles._starts(rows, 128)):
-        for column in (across := tiles._starts(columns, 128)):
+    for row in (down := tiles.starts(rows, 128)):
+        for column in (across := tiles.starts(columns, 128)):
             seen[row : row + 128, column : column + 128] += 1
     assert seen.min() >= 1
     assert all(after - before <= 96 for starts in (down, across) for before, after in itertools.pairwise(starts))
