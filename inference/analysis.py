@@ -12,7 +12,7 @@ from inference.decoding import Decode, decode
 from inference.detectors import Detector, detectors_for, used
 from inference.doubles import without_doubles
 from inference.errors import GeometryError, InferenceError, NotDicom, NotOneStudy, UnreadableInstance
-from inference.findings import ModelUsed, Observation, StudyAnalysis, Verdict
+from inference.findings import ModelUsed, Observation, StudyAnalysis
 from inference.instances import Instance, read_instance
 from inference.labelling import labelled
 from inference.limits import MAX_VOXELS, TIME_LIMIT, Limits, Progress
@@ -190,9 +190,7 @@ def _analyse(
     cards = [detector.card for detector in lookers.detectors]
     synthesis = by_series(found.looks)
     found.unanalysed += [
-        Unanalysed(f"series …{each.series_uid[-12:]}: {each.reason}")
-        for each in synthesis
-        if each.probability is not None and each.verdict is Verdict.ABSTAIN
+        Unanalysed(f"series …{each.series_uid[-12:]}: {each.doubt}") for each in synthesis if each.doubt
     ]
     findings, left_out, series, sources = labelled(found.volumes)
     signatures, proof = prove(unique, given.trust)

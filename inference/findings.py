@@ -123,7 +123,7 @@ class SeriesSynthesis:
 
     `organ` is a value of `models.images.organs.Organ`, "unknown" where the images show none that the model knows;
     `reason` says why then, and `probability`, the calibrated one that the series was generated, is None: no answer.
-    With a probability, ABSTAIN and a reason: what speaks for a generator is a lack of detail, which scanners cause too.
+    So it is where an organ is known and what speaks for a generator is a lack of detail, which scanners cause too.
     `verdict` is what the series alone would be called. `images` names the images that were looked at, of `total` in the
     series, `agreeing` of them show the organ. `scores` holds the calibrated probability of each image (None: no organ).
     """
@@ -139,6 +139,11 @@ class SeriesSynthesis:
     agreeing: int
     total: int
     reason: str = ""
+
+    @property
+    def doubt(self) -> str:
+        """Why nothing is said of the origin of images whose organ is known; empty where that is not so."""
+        return self.reason if self.organ_probability and self.probability is None else ""
 
     def to_json(self) -> dict[str, Any]:
         return {

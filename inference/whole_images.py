@@ -144,8 +144,7 @@ def _at_own_detail(
         if before_each is not None:
             before_each()
         again.append(_checked(model.predict([smaller]), model.card))
-    known = [each.synthesis_logit for each in again if each.organ is not Organ.UNKNOWN]
-    return replace(answer, at_own_detail=min(known)) if known else answer
+    return replace(answer, at_own_detail=min(each.synthesis_logit for each in again)) if again else answer
 
 
 def _checked(answers: Sequence[ImagePrediction], card: ImageModelCard) -> ImagePrediction:
@@ -206,7 +205,7 @@ def judged(looks: Sequence[Look]) -> SeriesSynthesis:
         probability = _probability_of([each.surest for each in known], card)
         verdict = _verdict(probability, card, alone=len(known) == 1)
         if verdict is Verdict.CLEAR and _verdict(as_stored, card, alone=len(known) == 1) is not Verdict.CLEAR:
-            verdict, doubt = Verdict.ABSTAIN, INTERPOLATED
+            verdict, probability, doubt = Verdict.ABSTAIN, None, INTERPOLATED
     return SeriesSynthesis(
         series_uid=looks[0].series_uid,
         model=card.name,

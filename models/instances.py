@@ -5,6 +5,7 @@ or none) and what is said about it.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -29,7 +30,6 @@ FAMILIES_OF_INSTANCES = tuple(
 # Their tumours are marked; those of flair-glioma are not, and would be learned as healthy.
 SOURCES_WITH_INSTANCES = ("brain-lgg", "brain-cheng", "brain-ms")
 
-_SHARES = {"brain-lgg": 0.55, "brain-ms": 0.25}  # of batches: the one has masks of tumours, the other what is none
 _LEAST = 25  # pixels; less of a lesion is the rim of one, or a fault of the mask
 _SOUGHT = 0.75  # chance that a crop is laid over a real lesion, where the case marks any
 _GUESSES = 3  # boxes of a batch's other places that a U-Net might have proposed in vain
@@ -45,6 +45,11 @@ class InstanceBatches(PairBatches):
     are no boxes to propose (None): that much of a run is for what the network is asked of every place.
     """
 
+    shares: ClassVar[dict[str, float]] = {
+        "brain-lgg": 0.55,
+        "brain-ms": 0.25,
+    }  # masks of tumours; lesions that are none
+
     def __init__(
         self,
         cases: Sequence[Case],
@@ -55,8 +60,7 @@ class InstanceBatches(PairBatches):
         boxes_from: int = 0,
     ) -> None:
         super().__init__(cases, donors, families, stages, seed)
-        weights = np.array([_SHARES.get(name, 0.2) for name in self._sources])
-        self._weights, self._boxes_from = weights / weights.sum(), boxes_from
+        self._boxes_from = boxes_from
 
     def __getitem__(self, step: int) -> InstanceBatch:  # type: ignore[override]
         cv2.setNumThreads(1)

@@ -34,8 +34,8 @@ _THICKEST = 10.0  # mm: single slices are trained on too, so that thick ones are
 KNOWN_FAILURES = (
     "A scanner never seen (t1-healthy: sagittal, 1 mm slices) is judged little better than by chance and full of false "
     "alarms: `domain` rules such series out, and inference must abstain on them.",
-    "Tumours removed by CT-GAN's own procedure (ctgan_removed, held out) are not seen: AUC 0.54; ring-enhancing and "
-    "spiculated painted lesions, held out too, seldom.",
+    "Tumours removed by CT-GAN's own procedure (ctgan_removed, held out) are hardly seen; painted lesions with a ring "
+    "or with spikes, held out too, seldom.",
     "After JPEG of quality 85 and below little is left to see.",
     "Tissue moved within the scan (copy_move, exemplar), elastic growth and fine resampling are often missed.",
     "The edit type is right for less than half of the edited pixels: say where, not what.",

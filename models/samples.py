@@ -6,7 +6,7 @@ Batch k depends on the seed and on k alone, so that any number of workers, and a
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -26,7 +26,6 @@ from models.tampering.inpainters.weights import load as inpainter_weights
 from models.tampering.material import Donor, FloatArray, Mask, Material
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-_SHARES = {"brain-lgg": 0.34, "brain-cheng": 0.2, "brain-ms": 0.26, "flair-glioma": 0.2}
 _TRIES = 12
 _WIDER = 1.35  # than the crop: what is cut away again hides the borders of a slab
 _SCANNED = 0.25  # of slabs, about: as another scanner would have made them
@@ -85,6 +84,10 @@ class PairBatches(Dataset[Batch]):
     type being -1 where nothing was edited.
     """
 
+    shares: ClassVar[dict[str, float]] = {
+        "brain-lgg": 0.34, "brain-cheng": 0.2, "brain-ms": 0.26, "flair-glioma": 0.2,
+    }  # fmt: skip
+
     def __init__(
         self,
         cases: Sequence[Case],
@@ -97,7 +100,7 @@ class PairBatches(Dataset[Batch]):
         for case in cases:
             self._cases["brain-lgg" if case.source.startswith("brain-lgg") else case.source].append(case)
         self._sources = sorted(self._cases)
-        weights = np.array([_SHARES.get(name, 0.2) for name in self._sources])
+        weights = np.array([self.shares.get(name, 0.2) for name in self._sources])
         self._weights = weights / weights.sum()
         self._donors = donors
         self._families = [FAMILIES[name] for name in families]

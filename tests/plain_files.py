@@ -26,3 +26,11 @@ def nifti_file(path: Path, voxels: NDArray[Any], affine: Any = None, **header: t
         raw[place : place + len(content)] = content
     path.write_bytes(gzip.compress(bytes(raw)) if path.name.endswith(".gz") else bytes(raw))
     return path
+
+
+def interpolated(noise: NDArray[Any]) -> NDArray[np.uint16]:
+    """Each slice with zeros around its k-space: twice the matrix, and no detail more."""
+    space = np.fft.fftshift(np.fft.fft2(noise.astype(float)), axes=(1, 2))
+    rows, columns = noise.shape[1] // 2, noise.shape[2] // 2
+    filled = np.pad(space, ((0, 0), (rows, rows), (columns, columns)))
+    return np.asarray(4 * np.abs(np.fft.ifft2(np.fft.ifftshift(filled, axes=(1, 2)))), np.uint16)

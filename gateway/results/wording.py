@@ -121,7 +121,8 @@ def whole_images_sentence(series: SeriesSynthesis, sources: Sources) -> str:
     looked = f"{len(series.images)} of {series.total} image{'s' if series.total > 1 else ''} looked at"
     if series.probability is None:
         why = f": {series.reason}" if series.reason else ""
-        return f"{name[0].upper()}{name[1:]}: no organ that I know in its images{why} ({looked})"
+        shows = f", {series.organ}" if series.doubt else ": no organ that I know in its images"
+        return f"{name[0].upper()}{name[1:]}{shows}{why} ({looked})"
     return (
         f"{name[0].upper()}{name[1:]}, {series.organ}: the whole images {_ORIGINS[series.verdict]}, "
         f"{percent(series.probability)} ({looked})"

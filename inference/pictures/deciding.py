@@ -53,6 +53,8 @@ def decide(signs: Signs) -> Decision:
         gaps.insert(0, f"not looked at for added or removed lesions: {signs.edits.reason}")
     if edits is not None and edits.beyond is not None and edits.beyond.sense is not Sense.LOCAL:
         gaps.insert(0, edits.beyond.reason)
+    if signs.synthesis is not None and signs.synthesis.doubt:
+        gaps.append(signs.synthesis.doubt)
     answered = edits is not None or of_whole is not Verdict.ABSTAIN
     weak = _weak(signs, edits, is_alone) if answered else []
     if flagged:

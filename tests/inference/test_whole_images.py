@@ -113,41 +113,6 @@ def test_an_answer_that_does_not_fit_is_refused(wrong: Any, monkeypatch: pytest.
         whole_images.look([np.zeros((64, 64))], model)
 
 
-# Images with less detail than their matrix
-
-
-def interpolated(noise: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Each slice with zeros around its k-space: twice the matrix, and no detail more."""
-    space = np.fft.fftshift(np.fft.fft2(noise.astype(float)), axes=(1, 2))
-    rows, columns = noise.shape[1] // 2, noise.shape[2] // 2
-    filled = np.pad(space, ((0, 0), (rows, rows), (columns, columns)))
-    return np.asarray(4 * np.abs(np.fft.ifft2(np.fft.ifftshift(filled, axes=(1, 2)))), np.uint16)
-
-
-def by_size(logit: float, smaller: float) -> KnownImages:
-    """Takes images of the full matrix for generated, and the same made smaller as `smaller` says."""
-    return KnownImages(lambda image: (BRAIN, logit if image.shape[0] >= 128 else smaller))
-
-
-def test_a_lack_of_detail_alone_never_makes_a_series_suspect_and_never_clear(
-    write_series: WriteSeries, noise: NDArray[np.uint16]
-) -> None:
-    files = write_series(interpolated(noise))
-    doubted = study(files, by_size(9.0, -9.0))
-    assert doubted.verdict is Verdict.ABSTAIN
-    assert any("less detail than their matrix" in reason for reason in doubted.reasons)
-    (series,) = doubted.synthesis
-    assert series.verdict is Verdict.ABSTAIN
-    assert series.probability == pytest.approx(0.0, abs=1e-3)
-    assert study(files, by_size(9.0, 9.0)).verdict is Verdict.SUSPECT
-    assert study(files, by_size(-9.0, 9.0)).verdict is Verdict.CLEAR
-
-
-def test_images_that_fill_their_matrix_are_asked_about_once(write_series: WriteSeries) -> None:
-    files = write_series(np.random.default_rng(0).integers(0, 900, (4, 128, 160)).astype(np.uint16))
-    assert study(files, by_size(9.0, -9.0)).verdict is Verdict.SUSPECT
-
-
 # As a viewer shows them
 
 

@@ -91,6 +91,17 @@ def test_a_series_has_a_concept_of_its_own_for_each_answer(verdict: Verdict, tmp
         }
 
 
+def test_a_series_of_a_known_organ_may_have_no_answer_about_its_origin(tmp_path: Path) -> None:
+    phantom = write_phantom(tmp_path / "in")
+    doubted = replace(synthesis(phantom, Verdict.ABSTAIN), probability=None, reason="less detail than their matrix")
+    analysis = replace(judged(phantom, Verdict.ABSTAIN), synthesis=(doubted,))
+    (report,) = made(phantom, analysis, tmp_path / "out", ORTHANC, EvidenceKind.SR)
+    group = whole_images_group(report)
+    assert coded(group, "Finding") == ["SW-404"]
+    assert numbers(group) == {"Probability of the organ": 98.0}
+    assert "chest X-ray: less detail than their matrix" in texts(group, "Comment")[0]
+
+
 @pytest.mark.parametrize("organ", KNOWN)
 def test_the_organ_is_a_coded_site_of_the_finding(organ: Organ, tmp_path: Path) -> None:
     phantom = write_phantom(tmp_path / "in")

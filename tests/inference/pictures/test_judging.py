@@ -19,7 +19,7 @@ from models.card import Thresholds
 from models.images.organs import Organ
 from tests.image_models import KnownImages, always
 from tests.inference.pictures.conftest import Grey
-from tests.plain_files import saved
+from tests.plain_files import interpolated, saved
 
 MAX = 4096 * 4096
 BOX = ((0, 1), (10, 30), (20, 50))
@@ -48,6 +48,15 @@ def test_one_quiet_picture_is_never_clear(tmp_path: Path, grey: Grey, known_cube
     assert plain.analysis.score < 0.1
     assert "no sign of an added or removed tumour in this picture" in plain.analysis.reasons[0]
     assert plain.finding_class is None  # a model of edits says nothing about tumours that are there
+
+
+def test_a_quiet_volume_of_less_detail_than_its_matrix_is_not_clear(nifti: Any, known_cube: Any) -> None:
+    noise = np.random.default_rng(3).integers(0, 900, (8, 64, 80))
+    path = nifti(interpolated(noise).transpose(2, 1, 0))
+    whole = KnownImages(lambda image: (Organ.BRAIN_MR, 9.0 if min(image.shape) >= 128 else -9.0))
+    plain = judged(path, Judges([known_cube()], whole))
+    assert plain.analysis.verdict is Verdict.ABSTAIN
+    assert any("less detail than their matrix" in reason for reason in plain.analysis.reasons)
 
 
 def test_a_volume_gets_the_verdicts_of_a_series(nifti: Any, brain: Any, known_cube: Any) -> None:
